@@ -1,0 +1,1 @@
+"""Train, inspect, evaluate and use a CNN on Fashion-MNIST: `python -m fashion_lightning.fit`."""

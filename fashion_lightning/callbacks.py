@@ -1,0 +1,97 @@
+"""What a run says and writes down while it trains: its heading, a line and a table row an epoch."""
+
+import csv
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.loggers import CSVLogger
+
+COLUMNS = ("epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
+
+
+def describe_device(trainer: pl.Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    processes = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    return f"{device.type} ({name}{processes})"
+
+
+class RunRecord(Timer):
+    """Prints what is trained where, then a line an epoch, and keeps the epochs in `metrics.csv`.
+
+    A row holds the epochs and optimiser steps done, the means over the epoch, and the learning rate after it.
+    Times and rows are part of a checkpoint, so a resumed run goes on with them.
+
+    Attributes:
+        folder: The run's; None before it began, and where Lightning keeps none (`fast_dev_run`).
+        rows: One dict of `COLUMNS` an epoch; a value is None where nothing was measured.
+        images: Training images seen.
+    """
+
+    def __init__(self, duration: str | timedelta | dict[str, int] | None = None) -> None:
+        super().__init__(duration)
+        self.rows: list[dict[str, Any]] = []
+        self.images = 0
+        self.folder: Path | None = None
+        self._validation: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "rows": self.rows, "images": self.images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.rows, self.images = list(state_dict["rows"]), state_dict["images"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_fit_start(trainer)
+        log_dir = trainer.log_dir  # asks all processes, so not below, where only one is
+        self.folder = Path(log_dir) if log_dir else None
+        parameters = sum(p.numel() for p in pl_module.parameters())
+        pl_module.print(f"device   {describe_device(trainer)}")
+        pl_module.print(f"network  {type(pl_module.network).__name__}, {parameters:,} parameters")
+        pl_module.print(f"run      {self.folder}")
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        super().on_train_batch_end(trainer, *args)
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True  # or else a run that ends within an epoch would end unvalidated
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if not trainer.sanity_checking:
+            self._validation = {name: float(trainer.callback_metrics[name]) for name in ("val/loss", "val/accuracy")}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        training = {name: float(value) for name, value in pl_module.train_metrics.compute().items()}
+        self.images += int(training["train/images"])
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        values = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": lr}
+        row = {column: {**values, **training, **self._validation}.get(column) for column in COLUMNS}
+        self._validation = {}
+        self.rows.append(row)
+        self._print(row, trainer, pl_module)
+        # A CSVLogger chosen by the user writes its own table under this name.
+        if self.folder and trainer.is_global_zero and not any(type(log) is CSVLogger for log in trainer.loggers):
+            self._write(self.folder)
+
+    def _print(self, row: dict[str, Any], trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epochs = f"/{trainer.max_epochs}" if trainer.max_epochs > 0 else ""
+        validation = "not validated"
+        if row["val/loss"] is not None:
+            validation = f"val {row['val/loss']:.4f} {row['val/accuracy']:7.2%}"
+        pl_module.print(
+            f"epoch {row['epoch']}{epochs}   train {row['train/loss']:.4f} {row['train/accuracy']:7.2%}"
+            f"   {validation}   lr {row['lr']:.2e}   {self.time_elapsed():.0f} s"
+        )
+
+    def _write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "metrics.csv", "w", newline="") as stream:
+            table = csv.DictWriter(stream, COLUMNS)
+            table.writeheader()
+            table.writerows(self.rows)

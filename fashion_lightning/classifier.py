@@ -1,0 +1,114 @@
+"""Training and evaluation of a classifier: loss, metrics, optimiser, schedule. Knows neither data nor files."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Adam
+from torch.optim.lr_scheduler import ExponentialLR
+from torchmetrics import MeanMetric, MetricCollection, SumMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from fashion_lightning.networks import NUM_CLASSES, FashionCNN
+
+
+class FashionClassifier(pl.LightningModule):
+    """A network with what it takes to train it; the defaults are the assignment's.
+
+    Logged for every epoch, as means over its images: `train/loss`, `train/accuracy`, `val/loss`, `val/accuracy`;
+    every `log_every_n_steps`: `train/loss_step`, the mean over that batch, and `lr`, the rate after that step.
+    `trainer.test` reports `<split>/loss`, `<split>/accuracy` and `<split>/images`, the number of images seen, for
+    every split that has a loader; all are in `trainer.callback_metrics`, and those of `test` are logged.
+
+    Args:
+        network: Makes the network: float images (B, 1, 28, 28) to logits (B, classes).
+        optimizer: Makes the optimiser of the network's parameters.
+        lr_scheduler: Makes the optimiser's learning rate schedule, which steps after every batch.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[], nn.Module] = FashionCNN,
+        optimizer: OptimizerCallable = lambda params: Adam(params, lr=1e-2),
+        lr_scheduler: LRSchedulerCallable = lambda optimizer: ExponentialLR(optimizer, gamma=0.999),
+    ) -> None:
+        super().__init__()
+        self.network = network()
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        metrics = MetricCollection(
+            {
+                # A NaN must show in the mean; looking for it in every batch would only cost time.
+                "loss": MeanMetric(nan_strategy="disable"),
+                "accuracy": MulticlassAccuracy(NUM_CLASSES, average="micro", validate_args=False),
+                "images": SumMetric(nan_strategy="disable"),
+            }
+        )
+        self.train_metrics = metrics.clone("train/")
+        self.val_metrics = metrics.clone("val/")
+        self.test_metrics = metrics.clone("test/")
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.optimizer(self.network.parameters())
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"},
+        }
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.strategy.root_device.type != "mps":  # which has no float64
+            for metrics in (self.train_metrics, self.val_metrics, self.test_metrics):
+                metrics["loss"].set_dtype(torch.float64)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self._step(batch, self.train_metrics)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._step(batch, self.val_metrics)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._step(batch, self._tested_metrics()[dataloader_idx])
+
+    def on_train_batch_end(self, outputs: dict[str, Tensor], batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        # Not in every step: a call of `log` costs a tenth of one on a CPU.
+        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:
+            lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+            self.log_dict({"train/loss_step": outputs["loss"], "lr": lr}, prog_bar=True)
+
+    def on_train_epoch_end(self) -> None:
+        self._log(self.train_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log(self.val_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        for metrics in self._tested_metrics():
+            # The curves of `train` and `val` belong to training.
+            self._log(metrics, hide=metrics is not self.test_metrics)
+
+    def _step(self, batch: tuple[Tensor, Tensor], metrics: MetricCollection) -> Tensor:
+        images, labels = batch  # float (B, 1, 28, 28), int64 (B,)
+        logits = self(images)
+        losses = F.cross_entropy(logits, labels, reduction="none")  # (B,), so that the metric weighs images alike
+        metrics["loss"].update(losses.detach())
+        metrics["accuracy"].update(logits.detach(), labels)
+        metrics["images"].update(len(labels))
+        return losses.mean()
+
+    def _log(self, metrics: MetricCollection, hide: bool = False) -> None:
+        """Logs means over the epoch; those to `hide`, and counts, are for callbacks only."""
+        for name, metric in metrics.items():
+            hidden = hide or name.endswith("/images")
+            self.log(name, metric, prog_bar=name == "val/accuracy", logger=False if hidden else None)
+
+    def _tested_metrics(self) -> list[MetricCollection]:
+        """One a test loader, by its name where loaders have names."""
+        loaders = self.trainer.test_dataloaders
+        splits = list(loaders) if isinstance(loaders, dict) else ["test"]
+        return [getattr(self, f"{split}_metrics") for split in splits]

@@ -1,0 +1,159 @@
+"""The one command line of all jobs: flags, YAML, defaults, and what a user sees when something is wrong.
+
+The assignment's numbers are the defaults of the classes that use them; the Trainer's are in `TRAINER_DEFAULTS`.
+"""
+
+import contextlib
+import ctypes
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+from fashion_lightning import checkpoints
+from fashion_lightning.callbacks import RunRecord
+from fashion_lightning.checkpoints import CheckpointError
+from fashion_lightning.classifier import FashionClassifier
+from fashion_lightning.data import FashionMNISTDataModule
+from fashion_lightning.files import DataError
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 5,
+    "devices": 1,  # every number of GPUs found by "auto" would be another experiment
+    "deterministic": True,
+    "use_distributed_sampler": False,  # the data module shares the batches out, without padding
+    "log_every_n_steps": 100,
+    "enable_model_summary": False,  # the heading says it in a line
+}
+
+# Warnings of a sound run, each with what makes it harmless.
+HARMLESS = {
+    r".*LeafSpec.* is deprecated": "Lightning 2.6 uses what torch 2.10 deprecated",
+    r"(?s).*(By default only one Jsonargparse|deprecated\s+in\s+v4\.)": "and what jsonargparse 4 deprecated",
+    r".*does not have many workers": "a batch is one index operation, and workers would only be in its way",
+    r"The number of training batches .* is smaller than the logging interval": "means are logged every epoch",
+    r"Checkpoint directory .* exists and is not empty": "training goes on in the folder of its run",
+}
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+class RunFolder(CSVLogger):
+    """A run's folder without a log in it, for `--trainer.logger false`."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        pass
+
+    def save(self) -> None:
+        pass
+
+
+class FashionCLI(LightningCLI):
+    """Everything a job needs, from its command line: `trainer`, `model`, `datamodule`, `checkpoint`, `record`.
+
+    A job that starts from a checkpoint takes the settings of the checkpoint's run; flags win over them.
+    """
+
+    def __init__(self, job: str, args: list[str] | None) -> None:
+        self.job = job
+        self.checkpoint: Path | None = None
+        self.run_folder: Path | None = None  # of the checkpoint
+        self.record: RunRecord | None = None
+        super().__init__(
+            FashionClassifier,
+            FashionMNISTDataModule,
+            run=False,  # the job is in the module's name
+            args=args,
+            seed_everything_default=0,
+            trainer_defaults=TRAINER_DEFAULTS,
+            auto_configure_optimizers=False,  # they are arguments of the model
+            load_from_checkpoint_support=False,  # checkpoints hold no hyperparameters that could name code
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"allow_abbrev": False, "description": f"Fashion-MNIST: {job}"},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments("seed_everything", "data.seed")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="Checkpoint to start from: best, last, run:N or a path.",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: list[str] | None) -> None:
+        args = sys.argv[1:] if args is None else args
+        self.config = parser.parse_args(args)
+        name = self.config.ckpt_path or ("best" if self.job != "fit" else None)
+        if name:
+            self.checkpoint = checkpoints.find(name, Path(self.config.trainer.default_root_dir or "."))
+            self.run_folder = checkpoints.run_of(self.checkpoint)
+            if self.run_folder:
+                self.config = parser.parse_args(["--config", str(self.run_folder / "config.yaml"), *args])
+
+    def before_instantiate_classes(self) -> None:
+        # Deterministic mode would fill fresh tensors before they are written: much work, the same results.
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        keep_freed_memory()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        settings = self.config_init.trainer
+        root = Path(settings.default_root_dir or ".")
+        folder = {"save_dir": root, "name": checkpoints.LOGS}
+        if self.run_folder:  # training goes on where it was
+            folder = {"save_dir": self.run_folder.parent, "name": "", "version": self.run_folder.name}
+        callbacks = []
+        if sys.stdout.isatty() and settings.enable_progress_bar is not False:
+            callbacks.append(RichProgressBar(refresh_rate=20))
+        if self.job != "fit":
+            self.save_config_callback = None
+            kwargs |= {"logger": False, "enable_checkpointing": False}
+        else:
+            if settings.logger in (None, True):
+                kwargs["logger"] = TensorBoardLogger(**folder, default_hp_metric=False)
+            elif settings.logger is False:
+                kwargs["logger"] = RunFolder(**folder)
+            if settings.enable_checkpointing is not False:
+                callbacks.append(ModelCheckpoint(filename="best", monitor="val/accuracy", mode="max", save_last=True))
+            self.record = RunRecord(settings.max_time)
+            callbacks.append(self.record)
+        self.trainer_defaults = {**TRAINER_DEFAULTS, "callbacks": callbacks}
+        return super().instantiate_trainer(**kwargs, enable_progress_bar=sys.stdout.isatty())
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep the pages of freed tensors instead of faulting in fresh ones in every step; see mallopt(3).
+
+    Does nothing where there is no glibc.
+    """
+    with contextlib.suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest it accepts
+        mallopt(M_TRIM_THRESHOLD, 2**30)
+
+
+def run(job: str, body: Callable[[FashionCLI], dict[str, Any]], args: list[str] | None) -> dict[str, Any]:
+    """Does `body` with what `args` (default: the command line) say, and turns bad input into one line, exit 2."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in HARMLESS:
+            warnings.filterwarnings("ignore", message)
+        try:
+            return body(FashionCLI(job, args))
+        except (CheckpointError, DataError) as error:
+            _fail(error)
+
+
+def _fail(error: Exception) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2) from error

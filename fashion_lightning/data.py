@@ -1,0 +1,122 @@
+"""Fashion-MNIST as a data module: split, batches, pixels to floats. Knows no network and no training."""
+
+import math
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler, TensorDataset
+
+from fashion_lightning import files
+from fashion_lightning.sampling import TrainingBatches, evaluation_batches, split_indices
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Pixels 0 to 255 (uint8, any shape) to float32 in [-1, 1], by the steps of ToTensor and Normalize(0.5, 0.5)."""
+    return images.float().div_(255).sub_(0.5).div_(0.5)
+
+
+class FashionMNISTDataModule(pl.LightningDataModule):
+    """Batches of images (B, 1, 28, 28), uint8 until they are on the device, then float32, and labels (B,) int64.
+
+    The training file is split into 80 % for training and 20 % for validation; the test file stays whole.
+    `test_dataloader` gives all three, since an evaluation reports all three.
+
+    Args:
+        data_dir: Where the four files are, or are fetched to if Debian's package is not installed either.
+        batch_size: Training images a step, over all processes.
+        eval_batch_size: Images in an evaluation batch; results do not depend on it.
+        split_seed: What the split into training and validation depends on, and nothing else.
+        seed: What the order of the training images depends on, together with the epoch.
+        verify: Whether the files must be the published ones; if not, others in the same format will do.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | Path = "data",
+        batch_size: int = 60,
+        eval_batch_size: int = 500,
+        split_seed: int = 0,
+        seed: int = 0,
+        verify: bool = True,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or eval_batch_size < 1:
+            raise ValueError(f"expected batch sizes of 1 or more, got {batch_size} and {eval_batch_size}")
+        self.data_dir, self.verify = data_dir, verify
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.split_seed, self.seed = split_seed, seed
+        self.splits: dict[str, tuple[TensorDataset, Tensor]] = {}
+
+    def prepare_data(self) -> None:
+        # Lightning calls this in one process before `setup` in all: what is missing is fetched once.
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Fills `splits`: name to data set and the indices (N,) of it that are the split.
+
+        Raises:
+            DataError: See `files.load`.
+        """
+        if self.splits:
+            return
+        tensors = files.load(self.data_dir, self.verify)
+
+        def dataset(part: str) -> TensorDataset:
+            images, labels = tensors[f"{part}-images-idx3-ubyte"], tensors[f"{part}-labels-idx1-ubyte"]
+            return TensorDataset(images.unsqueeze(1), labels.long())
+
+        train_file, test_file = dataset("train"), dataset("t10k")
+        train, val = split_indices(len(train_file), self.split_seed)
+        self.splits = {
+            "train": (train_file, train),
+            "val": (train_file, val),
+            "test": (test_file, torch.arange(len(test_file))),
+        }
+
+    def train_dataloader(self) -> DataLoader:
+        dataset, indices = self.splits["train"]
+        rank, world_size = self._rank_and_world_size()
+        batches = TrainingBatches(indices, self.batch_size, self.seed, self._progress, rank, world_size)
+        return self._loader(dataset, batches)
+
+    def val_dataloader(self) -> DataLoader:
+        return self.evaluation_dataloader("val")
+
+    def test_dataloader(self) -> dict[str, DataLoader]:
+        return {split: self.evaluation_dataloader(split) for split in self.splits}
+
+    def evaluation_dataloader(self, split: str) -> DataLoader:
+        """Every image of `split` once, over all processes, in the order of the file."""
+        dataset, indices = self.splits[split]
+        return self._loader(dataset, evaluation_batches(indices, self.eval_batch_size, *self._rank_and_world_size()))
+
+    def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        return normalize(images), labels
+
+    def _loader(self, dataset: TensorDataset, batches: Sampler[Tensor] | list[Tensor]) -> DataLoader:
+        return DataLoader(
+            dataset,
+            sampler=batches,
+            batch_size=None,  # the sampler's index tensors are the batches
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # or else every epoch would draw from the global one
+        )
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _progress(self) -> tuple[int, int]:
+        """(epoch, batches done in it) by the trainer's optimiser steps, which a checkpoint restores."""
+        if not self.trainer:
+            return 0, 0
+        batches, limit = (
+            math.ceil(len(self.splits["train"][1]) / self.batch_size),
+            self.trainer.limit_train_batches,
+        )
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        accumulate = self.trainer.accumulate_grad_batches
+        epoch, steps = divmod(self.trainer.global_step, math.ceil(batches / accumulate))
+        return epoch, steps * accumulate

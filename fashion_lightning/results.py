@@ -1,0 +1,103 @@
+"""What a run came to: evaluation of a checkpoint on every split, `results.json`, and the card on the screen."""
+
+import importlib.metadata
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from fashion_lightning.callbacks import RunRecord, describe_device
+from fashion_lightning.data import FashionMNISTDataModule
+
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "jsonargparse", "numpy")
+
+Splits = dict[str, dict[str, float]]
+
+
+def evaluate(
+    trainer: pl.Trainer, model: pl.LightningModule, data: FashionMNISTDataModule, checkpoint: Path | None
+) -> Splits:
+    """Loss, accuracy and number of images of `checkpoint`, or of the weights as they are, on every split.
+
+    Raises:
+        RuntimeError: Not every image was seen exactly once.
+    """
+    if checkpoint:
+        model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    trainer.test(model, datamodule=data, verbose=False)
+    splits = {}
+    for split, (_, indices) in data.splits.items():
+        loss, accuracy, images = (
+            float(trainer.callback_metrics[f"{split}/{m}"]) for m in ("loss", "accuracy", "images")
+        )
+        # The accuracy is a float32 quotient; in float64 it is the quotient of the counts again.
+        splits[split] = {"loss": loss, "accuracy": round(accuracy * images) / images, "images": int(images)}
+        if images != len(indices) and trainer.limit_test_batches == 1.0:
+            raise RuntimeError(f"expected to evaluate {len(indices)} images of {split}, got {int(images)}")
+    return splits
+
+
+def write(results: dict[str, Any], run: Path) -> None:
+    (run / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+def describe_run(trainer: pl.Trainer, model: pl.LightningModule, record: RunRecord, seed: int) -> dict[str, Any]:
+    """Everything in `results.json` but the splits and the checkpoint."""
+    seconds = record.time_elapsed()
+    return {
+        "fit_seconds": round(seconds, 3),
+        "images_per_second": round(record.images / seconds, 1),
+        "epochs": len(record.rows),
+        "steps": trainer.global_step,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seed": seed,
+        "device": describe_device(trainer),
+        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit that this package was run from, with `-dirty` if it was changed since."""
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def print_splits(splits: Splits) -> None:
+    table = Table("", "loss", "accuracy", "images", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for split, values in splits.items():
+        table.add_row(split, f"{values['loss']:.4f}", f"{values['accuracy']:.2%}", f"{values['images']:,}")
+    console = Console()
+    console.print()
+    console.print(table)
+    console.print()
+
+
+def print_card(results: dict[str, Any], run: Path | None) -> None:
+    print_splits({split: results[split] for split in ("train", "val", "test")})
+    speed = f"{results['images_per_second']:,.0f} images/s"
+    print(f"trained in {results['fit_seconds']:.1f} s ({speed}) on {results['device']}")
+    if run:
+        print(f"run         {run}")
+        print(f"checkpoint  {results['checkpoint']}")
+        print(f"curves      tensorboard --logdir {run.parent}")
+        print("evaluate    python -m fashion_lightning.test")

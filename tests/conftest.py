@@ -1,0 +1,67 @@
+"""A tiny data set in the real IDX format, the real data set, and the commands that users run."""
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fashion_lightning import files
+
+ROOT = Path(__file__).parent.parent
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    content = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+    path.write_bytes(content)
+
+
+def write_data(folder: Path, train: int = 250, test: int = 203) -> Path:
+    """Images that a network can learn: every class lights up rows of its own, under noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for part, count in (("train", train), ("t10k", test)):
+        labels = rng.permutation(np.arange(count) % 10).astype(np.uint8)
+        images = rng.integers(0, 100, (count, 28, 28)).astype(np.uint8)
+        images[np.arange(count), 2 * labels + 4] += 150
+        write_idx(folder / f"{part}-images-idx3-ubyte", images)
+        write_idx(folder / f"{part}-labels-idx1-ubyte", labels)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    """250 training images (200 and 50 after the split) and 203 test images."""
+    return write_data(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Fetched into `data/` where it is not there yet, as a first fit would."""
+    files.load(ROOT / "data")
+    return ROOT / "data"
+
+
+@pytest.fixture
+def tiny_args(tiny_data, tmp_path, monkeypatch) -> list[str]:
+    """Flags for a run of a second, whose folder is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return [
+        *("--data.data_dir", str(tiny_data), "--data.verify", "false"),
+        *("--data.batch_size", "20", "--data.eval_batch_size", "16"),
+        *("--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"),
+    ]
+
+
+@pytest.fixture
+def run_module(tmp_path):
+    """Runs `python -m fashion_lightning.<job>` in an empty folder, as a user does."""
+
+    def run(job: str, *args: str, timeout: int = 120) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", f"fashion_lightning.{job}", *args]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=timeout, env=os.environ)
+
+    return run

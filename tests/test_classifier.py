@@ -1,0 +1,136 @@
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, TensorDataset
+
+from fashion_lightning.classifier import FashionClassifier
+from fashion_lightning.data import FashionMNISTDataModule
+
+
+@pytest.fixture
+def data(tiny_data):
+    return FashionMNISTDataModule(tiny_data, batch_size=30, eval_batch_size=16, verify=False)
+
+
+def trainer(tmp_path, **kwargs):
+    defaults = {
+        "max_epochs": 1,
+        "accelerator": "cpu",
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return pl.Trainer(default_root_dir=tmp_path, **{**defaults, **kwargs})
+
+
+class Recorder(pl.Callback):
+    """Keeps each step's loss, batch and learning rate, and the metrics of each epoch."""
+
+    def __init__(self):
+        self.steps, self.epochs = [], []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        self.steps.append((float(outputs["loss"]), len(batch[1]), lr))
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch:
+            self.epochs.append(dict(trainer.callback_metrics))
+
+    def on_train_end(self, trainer, pl_module):
+        self.epochs.append(dict(trainer.callback_metrics))
+
+
+def test_means_are_over_images_with_a_ragged_batch(tmp_path, data):
+    """A hand count: rate zero and no batch norm, so that every epoch sees the same function."""
+    torch.manual_seed(0)
+    model = FashionClassifier(
+        network=lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10)),
+        optimizer=lambda params: SGD(params, lr=0.0),
+    )
+    recorder = Recorder()
+    fitter = trainer(tmp_path, max_epochs=2, callbacks=[recorder])
+    fitter.fit(model, data)
+    fitter.test(model, data, verbose=False)
+    recorder.epochs.append(dict(fitter.callback_metrics))
+    assert len(recorder.epochs) == 3
+    for metrics in recorder.epochs:
+        for split in ("train", "val") if metrics is not recorder.epochs[-1] else ("train", "val", "test"):
+            dataset, indices = data.splits[split]
+            images, labels = (tensor[indices] for tensor in dataset.tensors)
+            with torch.no_grad():
+                logits = model((images.double() / 127.5 - 1).float())
+            assert metrics[f"{split}/images"] == len(labels)
+            assert metrics[f"{split}/accuracy"] == (logits.argmax(1) == labels).float().mean()
+            expected = F.cross_entropy(logits.double(), labels)
+            torch.testing.assert_close(metrics[f"{split}/loss"], expected, rtol=1e-6, atol=0)
+
+
+def test_the_first_step_is_the_plain_loop_s(tmp_path, data):
+    torch.manual_seed(0)
+    model = FashionClassifier()
+    reference = FashionClassifier().network
+    reference.load_state_dict(model.network.state_dict())
+    optimizer = torch.optim.Adam(reference.parameters(), lr=0.01)
+    data.setup()
+    losses = []
+    for images, labels in data.train_dataloader():
+        loss = F.cross_entropy(reference(images / 127.5 - 1), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        optimizer.param_groups[0]["lr"] *= 0.999
+        losses.append(loss.item())
+    recorder = Recorder()
+    trainer(tmp_path, callbacks=[recorder]).fit(model, data)
+    assert [size for _, size, _ in recorder.steps] == [30] * 6 + [20]
+    assert [loss for loss, _, _ in recorder.steps] == pytest.approx(losses, rel=1e-3)
+
+
+def test_the_rate_falls_after_every_batch(tmp_path, data):
+    recorder = Recorder()
+    trainer(tmp_path, max_epochs=2, callbacks=[recorder]).fit(FashionClassifier(), data)
+    rates = [rate for _, _, rate in recorder.steps]
+    assert rates == pytest.approx([0.01 * 0.999**step for step in range(1, 15)], rel=1e-12)
+
+
+def test_the_rate_after_the_assignment_s_4000_steps():
+    model = FashionClassifier()
+    configured = model.configure_optimizers()
+    for _ in range(4000):
+        configured["optimizer"].step()
+        configured["lr_scheduler"]["scheduler"].step()
+    assert configured["optimizer"].param_groups[0]["lr"] == pytest.approx(1.828e-4, rel=1e-3)
+
+
+def test_network_optimizer_and_schedule_are_the_caller_s(tmp_path, data):
+    model = FashionClassifier(
+        network=lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=False)),
+        optimizer=lambda params: SGD(params, lr=0.5),
+        lr_scheduler=lambda optimizer: LambdaLR(optimizer, lambda step: 1 / (1 + step)),
+    )
+    recorder = Recorder()
+    trainer(tmp_path, callbacks=[recorder]).fit(model, data)
+    assert [rate for _, _, rate in recorder.steps] == pytest.approx([0.5 / (1 + step) for step in range(1, 8)])
+    assert [name for name, _ in model.named_parameters()] == ["network.1.weight"]
+
+
+def test_a_plain_loader_is_evaluated_as_the_test_set(tmp_path):
+    loader = DataLoader(TensorDataset(torch.zeros(4, 1, 28, 28), torch.tensor([0, 1, 2, 3])), batch_size=2)
+    results = trainer(tmp_path, logger=False).test(FashionClassifier(), loader, verbose=False)
+    assert set(results[0]) == {"test/loss", "test/accuracy"}
+
+
+def test_a_checkpoint_holds_no_code_and_loads_by_itself(tmp_path, data):
+    model = FashionClassifier()
+    fitter = trainer(tmp_path)
+    fitter.fit(model, data)
+    fitter.save_checkpoint(tmp_path / "model.ckpt")
+    content = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    assert not content.get("hyper_parameters")
+    assert all(name.startswith("network.") for name in content["state_dict"])
+    loaded = FashionClassifier.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+    assert torch.equal(loaded.network.fc.weight, model.network.fc.weight)

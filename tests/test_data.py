@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from fashion_lightning.data import FashionMNISTDataModule, normalize
+
+
+@pytest.fixture
+def data(tiny_data):
+    module = FashionMNISTDataModule(tiny_data, batch_size=30, eval_batch_size=16, verify=False)
+    module.setup()
+    return module
+
+
+def labels_of(loader):
+    return torch.cat([labels for _, labels in loader]).tolist()
+
+
+def test_pixels_are_the_notebook_s_to_the_bit():
+    every_value = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
+    expected = transform(Image.fromarray(every_value))
+    actual = normalize(torch.from_numpy(every_value))
+    assert torch.equal(actual, expected[0])
+    assert actual.dtype == torch.float32
+    assert (actual.min(), actual.max()) == (-1, 1)
+
+
+def test_normalizing_leaves_the_data_set_alone(data):
+    images, labels = batch = next(iter(data.train_dataloader()))
+    before = images.clone()
+    floats, same_labels = data.on_after_batch_transfer(batch, 0)
+    assert torch.equal(images, before)
+    assert torch.equal(floats, normalize(before))
+    assert same_labels is labels
+
+
+def test_loaders_yield_whole_uint8_batches(data):
+    batches = list(data.train_dataloader())
+    assert [tuple(images.shape) for images, _ in batches] == [(30, 1, 28, 28)] * 6 + [(20, 1, 28, 28)]
+    images, labels = batches[0]
+    assert images.dtype == torch.uint8
+    assert labels.dtype == torch.int64
+
+
+def test_images_keep_their_labels(data):
+    for images, labels in [*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()["test"]]:
+        brightest_row = images.float().mean((1, 3)).argmax(1)
+        assert torch.equal(brightest_row, 2 * labels + 4)
+
+
+def test_evaluation_covers_every_split_in_the_order_of_the_file(data):
+    loaders = data.test_dataloader()
+    assert list(loaders) == ["train", "val", "test"]
+    for split, loader in loaders.items():
+        dataset, indices = data.splits[split]
+        assert labels_of(loader) == dataset.tensors[1][indices].tolist()
+    assert labels_of(data.val_dataloader()) == labels_of(loaders["val"])
+    assert [len(indices) for _, indices in data.splits.values()] == [200, 50, 203]
+
+
+def test_split_and_order_have_seeds_of_their_own(tiny_data):
+    def make(**seeds):
+        module = FashionMNISTDataModule(tiny_data, verify=False, **seeds)
+        module.setup()
+        return module.splits["val"][1].tolist(), labels_of(module.train_dataloader())
+
+    val, order = make()
+    assert make() == (val, order)
+    other_val, other_order = make(seed=1)
+    assert other_val == val
+    assert other_order != order
+    assert sorted(other_order) == sorted(order)
+    assert make(split_seed=1)[0] != val
+
+
+def test_setup_may_run_any_number_of_times(data):
+    before = data.splits
+    data.prepare_data()
+    data.setup("fit")
+    data.setup("test")
+    assert data.splits is before
+
+
+def test_loaders_draw_nothing_from_the_global_generators(data):
+    torch.manual_seed(0)
+    np.random.seed(0)
+    expected = torch.rand(1), np.random.rand()
+    torch.manual_seed(0)
+    np.random.seed(0)
+    list(data.train_dataloader())
+    list(data.val_dataloader())
+    assert (torch.rand(1), np.random.rand()) == expected
+
+
+@pytest.mark.parametrize("sizes", [{"batch_size": 0}, {"eval_batch_size": -1}])
+def test_refuses_empty_batches(sizes):
+    with pytest.raises(ValueError, match="expected batch sizes of 1 or more, got"):
+        FashionMNISTDataModule(**sizes)
+
+
+def test_the_real_split(real_data):
+    module = FashionMNISTDataModule(real_data)
+    module.setup()
+    assert [len(indices) for _, indices in module.splits.values()] == [48000, 12000, 10000]
+    assert len(module.train_dataloader()) == 800
+    train, val = (set(module.splits[split][1].tolist()) for split in ("train", "val"))
+    assert train | val == set(range(60000))

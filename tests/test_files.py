@@ -1,0 +1,208 @@
+import gzip
+import hashlib
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_data, write_idx
+
+from fashion_lightning import files
+from fashion_lightning.files import DataError, load
+
+IMAGES = "train-images-idx3-ubyte"
+
+
+@pytest.fixture
+def published(tmp_path, tiny_data, monkeypatch):
+    """A data folder whose files are, for this test, the published ones; no network, no package."""
+    monkeypatch.setattr(files, "DEBIAN_DIR", tmp_path / "debian")
+    contents = {name: (tiny_data / name).read_bytes() for name in files.FILES}
+    hashes = {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in contents.items()}
+    monkeypatch.setattr(files, "FILES", hashes)
+    monkeypatch.setattr(files, "_from_torchvision", offline)
+    monkeypatch.setattr(files, "_from_debian", offline)
+    return shutil.copytree(tiny_data, tmp_path / "data")
+
+
+def offline(folder):
+    raise OSError("no network here")
+
+
+def compress(path):
+    path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+
+
+def listing(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("layout", ["flat", "gz", "torchvision", "torchvision gz", "debian", "part here, part there"])
+def test_finds_every_layout_and_writes_nothing(published, layout, tiny_data):
+    expected = load(tiny_data)
+    folder = {"torchvision": published / "FashionMNIST" / "raw", "debian": files.DEBIAN_DIR}.get(layout.split()[0])
+    moved = list(files.FILES)[: 2 if layout.startswith("part") else 4]
+    if layout.startswith("part"):
+        folder = files.DEBIAN_DIR
+    if folder:
+        folder.mkdir(parents=True)
+        for name in moved:
+            (published / name).rename(folder / name)
+    if layout.endswith("gz"):
+        for name in files.FILES:
+            compress((folder or published) / name)
+    before = listing(published.parent)
+    found = load(published)
+    assert listing(published.parent) == before
+    assert all(torch.equal(found[name], expected[name]) for name in files.FILES)
+    assert found[IMAGES].shape == (250, 28, 28)
+    assert found[IMAGES].dtype == torch.uint8
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "swapped", "truncated gz", "text gz"])
+def test_sets_a_damaged_file_aside_and_says_so(published, damage):
+    path = published / IMAGES
+    content = bytearray(path.read_bytes())
+    if damage.endswith("gz"):
+        path.unlink()
+        path = published / f"{IMAGES}.gz"
+        content = gzip.compress(content)
+    damaged = {
+        "truncated": content[:-1],
+        "empty": b"",
+        "swapped": (published / "t10k-images-idx3-ubyte").read_bytes(),
+        "truncated gz": content[:-100],
+        "text gz": b"<html>404</html>",
+    }.get(damage)
+    if damage == "flipped":
+        content[5000] ^= 1
+        damaged = content
+    path.write_bytes(damaged)
+    warning = f"{path.name} is damaged.*set aside as {path.name}.bad"
+    with pytest.warns(UserWarning, match=warning), pytest.raises(DataError, match=r"could not be fetched .*no network"):
+        load(published)
+    assert path.with_name(f"{path.name}.bad").read_bytes() == damaged
+    assert not path.exists()
+
+
+def test_keeps_every_file_set_aside(published):
+    for content in (b"one", b"two", b"three"):
+        (published / IMAGES).write_bytes(content)
+        with pytest.warns(UserWarning, match="set aside"), pytest.raises(DataError):
+            load(published)
+    kept = [path.read_bytes() for path in sorted(published.glob("*.bad*"))]
+    assert kept == [b"one", b"two", b"three"]
+
+
+def test_leaves_the_package_s_files_alone(published):
+    files.DEBIAN_DIR.mkdir()
+    (published / IMAGES).unlink()
+    (files.DEBIAN_DIR / IMAGES).write_bytes(b"broken")
+    with pytest.warns(UserWarning, match="apt-get install --reinstall"), pytest.raises(DataError):
+        load(published)
+    assert (files.DEBIAN_DIR / IMAGES).read_bytes() == b"broken"
+
+
+def test_a_small_file_cannot_fill_the_memory(published):
+    (published / IMAGES).unlink()
+    with gzip.open(published / f"{IMAGES}.gz", "wb") as stream:
+        for _ in range(100):
+            stream.write(bytes(2**20))
+    assert len(files._read(published / f"{IMAGES}.gz", limit=1000)) == 1000
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(DataError):
+        load(published)
+
+
+@pytest.mark.parametrize("source", ["_from_torchvision", "_from_debian"])
+def test_fetches_what_is_missing_from_the_first_source_that_works(published, source, monkeypatch, capsys):
+    complete = shutil.copytree(published, published.parent / "source")
+    (published / IMAGES).unlink()
+    other = (published / "t10k-labels-idx1-ubyte").stat()
+
+    def unpack(folder):
+        return shutil.copytree(complete, folder / "unpacked")
+
+    monkeypatch.setattr(files, source, unpack)
+    assert len(load(published)[IMAGES]) == 250
+    assert "fetching" in capsys.readouterr().err
+    assert listing(published) == sorted(files.FILES)
+    assert (published / "t10k-labels-idx1-ubyte").stat().st_mtime_ns == other.st_mtime_ns
+    monkeypatch.setattr(files, source, offline)
+    load(published)
+
+
+def test_a_damaged_download_is_not_kept(published, monkeypatch):
+    (published / IMAGES).unlink()
+
+    def unpack(folder):
+        (folder / IMAGES).write_bytes(b"captive portal")
+        return folder
+
+    monkeypatch.setattr(files, "_from_torchvision", unpack)
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(DataError, match=r"torchvision: .* damaged"),
+    ):
+        load(published)
+    assert IMAGES not in listing(published)
+
+
+def test_the_message_says_where_to_put_what(published):
+    (published / IMAGES).unlink()
+    with pytest.raises(DataError) as error:
+        load(published)
+    message = str(error.value)
+    assert "\n" not in message
+    assert "apt-get install dataset-fashion-mnist" in message
+    for name, (size, _) in files.FILES.items():
+        assert f"{name} ({size:,} bytes)" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        (IMAGES, np.zeros((250, 29, 29), np.uint8), "expected images \\(N, 28, 28\\)"),
+        (IMAGES, np.zeros((249, 28, 28), np.uint8), "249, 28, 28.*labels \\(250,\\)"),
+        ("train-labels-idx1-ubyte", np.full(250, 200, np.uint8), "labels from 0 to 9, got 200"),
+        ("train-labels-idx1-ubyte", np.zeros((250, 1), np.uint8), "expected an IDX file of 1 dimension"),
+    ],
+)
+def test_unverified_files_must_still_make_sense(tmp_path, name, array, message):
+    folder = write_data(tmp_path / "data")
+    write_idx(folder / name, array)
+    with pytest.raises(DataError, match=message):
+        load(folder, verify=False)
+
+
+def test_unverified_files_are_never_mixed_with_fetched_ones(tmp_path):
+    folder = write_data(tmp_path / "data")
+    (folder / IMAGES).unlink()
+    with pytest.raises(DataError, match=f"{IMAGES} .*found none"):
+        load(folder, verify=False)
+
+
+def test_a_header_that_lies_is_found(tmp_path):
+    folder = write_data(tmp_path / "data")
+    with open(folder / IMAGES, "ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(DataError, match="got 196001"):
+        load(folder, verify=False)
+
+
+def test_debian_s_package_is_unpacked_without_installing(tmp_path):
+    if not shutil.which("apt-get"):
+        pytest.skip("no apt-get")
+    try:
+        folder = files._from_debian(tmp_path)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no package: {error.stderr}")
+    content = gzip.decompress((folder / f"{IMAGES}.gz").read_bytes())
+    assert hashlib.sha256(content).hexdigest() == files.FILES[IMAGES][1]
+
+
+def test_the_real_data_set(real_data):
+    tensors = load(real_data)
+    assert [len(tensor) for tensor in tensors.values()] == [60000, 60000, 10000, 10000]
+    assert torch.bincount(tensors["t10k-labels-idx1-ubyte"]).tolist() == [1000] * 10

@@ -1,0 +1,196 @@
+"""The promise of the main command: a run that repeats, and a folder that explains itself."""
+
+import contextlib
+import csv
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fashion_lightning import checkpoints, fit, test
+
+
+def run_folder(version: int = 0) -> Path:
+    return Path("lightning_logs") / f"version_{version}"
+
+
+def weights(version: int = 0, name: str = "best") -> dict[str, torch.Tensor]:
+    return torch.load(run_folder(version) / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def rows(version: int = 0) -> list[dict[str, str]]:
+    return list(csv.DictReader((run_folder(version) / "metrics.csv").read_text().splitlines()))
+
+
+def test_two_runs_are_equal_to_the_bit(tiny_args):
+    first, second, other = fit.main(tiny_args), fit.main(tiny_args), fit.main([*tiny_args, "--seed_everything", "1"])
+    assert equal(weights(0), weights(1))
+    assert equal(weights(0, "last"), weights(1, "last"))
+    assert not equal(weights(0), weights(2))
+    assert rows(0) == rows(1)
+    assert [first[split] for split in ("train", "val", "test")] == [second[split] for split in ("train", "val", "test")]
+    assert first["val"] != other["val"]
+    assert (first["seed"], other["seed"]) == (0, 1)
+
+
+def test_the_run_folder_explains_itself(tiny_args):
+    results = fit.main(tiny_args)
+    folder = run_folder()
+    assert json.loads((folder / "results.json").read_text()) == results
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert results["checkpoint"] == str(folder / "checkpoints" / "best.ckpt")
+    assert {split: results[split]["images"] for split in ("train", "val", "test")} == {
+        "train": 200,
+        "val": 50,
+        "test": 203,
+    }
+    assert (results["epochs"], results["steps"], results["parameters"]) == (2, 20, 62058)
+    assert results["device"].startswith("cpu")
+    assert results["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert results["fit_seconds"] > 0
+    assert results["images_per_second"] == pytest.approx(400 / results["fit_seconds"], rel=0.01)
+
+    table = rows()
+    assert list(table[0]) == [
+        "epoch",
+        "step",
+        "train/loss",
+        "train/accuracy",
+        "val/loss",
+        "val/accuracy",
+        "lr",
+    ]
+    assert [(row["epoch"], row["step"]) for row in table] == [("1", "10"), ("2", "20")]
+    assert [float(row["lr"]) for row in table] == pytest.approx([0.01 * 0.999**10, 0.01 * 0.999**20])
+    best = max(table, key=lambda row: float(row["val/accuracy"]))
+    assert results["val"]["accuracy"] == pytest.approx(float(best["val/accuracy"]))
+    assert results["val"]["loss"] == pytest.approx(float(best["val/loss"]))
+
+
+def test_the_curves_in_tensorboard_are_the_table_s(tiny_args):
+    fit.main([*tiny_args, "--trainer.log_every_n_steps", "5"])
+    events = EventAccumulator(str(run_folder())).Reload()
+    tags = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "train/loss_step", "epoch"}
+    assert set(events.Tags()["scalars"]) == tags | {"test/loss", "test/accuracy"}
+    for column in ("train/loss", "train/accuracy", "val/loss", "val/accuracy"):
+        assert [e.value for e in events.Scalars(column)] == pytest.approx([float(row[column]) for row in rows()])
+    steps = [5, 10, 15, 20]
+    assert [e.value for e in events.Scalars("lr")] == pytest.approx([0.01 * 0.999**step for step in steps])
+    assert [e.step for e in events.Scalars("train/loss_step")] == [step - 1 for step in steps]
+
+
+def test_the_saved_config_runs_again_as_it_is(tiny_args):
+    fit.main([*tiny_args, "--model.optimizer", "SGD", "--model.optimizer.lr", "0.1", "--seed_everything", "3"])
+    fit.main(["--config", str(run_folder() / "config.yaml")])
+    assert equal(weights(0), weights(1))
+    first, second = (yaml.safe_load((run_folder(v) / "config.yaml").read_text()) for v in (0, 1))
+    assert first == second
+
+
+def test_evaluating_the_best_of_the_newest_run_repeats_its_results(tiny_args, capsys):
+    network = ["--model.network", "FashionCNN", "--model.network.num_classes", "12"]
+    results = fit.main([*tiny_args, *network])
+    fit_table = re.findall(r"^(?:train|val|test) .*", capsys.readouterr().out, re.M)
+    before = sorted(Path().rglob("*"))
+    evaluated = test.main([])
+    assert evaluated == {split: results[split] for split in ("train", "val", "test")}
+    assert sorted(Path().rglob("*")) == before
+    out = capsys.readouterr().out
+    assert re.findall(r"^(?:train|val|test) .*", out, re.M) == fit_table
+    assert "version_0/checkpoints/best.ckpt" in out
+
+
+def test_the_flags_of_a_test_win_over_the_run_s_settings(tiny_args):
+    fit.main(tiny_args)
+    assert test.main(["--data.split_seed", "1"])["val"] != test.main([])["val"]
+    assert test.main(["--ckpt_path", "run:0"]) == test.main([])
+
+
+def test_training_goes_on_from_a_checkpoint(tiny_args):
+    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
+    fit.main(["--ckpt_path", "last", "--trainer.max_epochs", "2"])
+    fit.main(tiny_args)
+    assert equal(weights(0, "last"), weights(1, "last"))
+    assert rows(0) == rows(1)
+    assert len(checkpoints.runs(Path())) == 2
+
+
+def test_a_run_may_end_within_an_epoch(tiny_args):
+    results = fit.main([*tiny_args, "--trainer.max_steps", "2"])
+    assert (results["steps"], results["test"]["images"]) == (2, 203)
+    assert [row["step"] for row in rows()] == ["2"]
+    assert float(rows()[0]["val/loss"]) == pytest.approx(results["val"]["loss"])
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--trainer.logger", "false"], ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "."]],
+)
+def test_works_without_tensorboard(tiny_args, flags):
+    results = fit.main([*tiny_args, *flags])
+    assert json.loads((run_folder() / "results.json").read_text()) == results
+    assert not list(Path().rglob("events*"))
+    assert len(rows()) >= 2
+    assert test.main([])["test"] == results["test"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--trainer.enable_checkpointing", "false"],
+        ["--trainer.limit_val_batches", "0"],
+    ],
+)
+def test_works_without_a_best_checkpoint(tiny_args, flags):
+    with pytest.warns(UserWarning, match="monitor") if "0" in flags else contextlib.nullcontext():
+        results = fit.main([*tiny_args, *flags])
+    assert results["checkpoint"] is None
+    assert results["test"]["images"] == 203
+
+
+def test_says_what_it_does_in_a_pipe_and_warns_of_nothing(tiny_args, run_module):
+    done = run_module("fit", *tiny_args)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(r"device   cpu \(\d+ threads\)", lines[0])
+    assert "62,058 parameters" in lines[1]
+    epochs = [line for line in lines if line.startswith("epoch")]
+    assert len(epochs) == 2
+    assert re.fullmatch(
+        r"epoch 2/2   train \d\.\d{4} +\d+\.\d\d%   val \d\.\d{4} +\d+\.\d\d%   lr 9\.80e-03   \d+ s",
+        epochs[1],
+    )
+    assert "\x1b" not in done.stdout
+    assert max(len(line) for line in lines) <= 100
+    assert "tensorboard --logdir" in done.stdout
+
+
+def test_shows_a_progress_bar_on_a_terminal(tiny_args, tmp_path):
+    main_end, terminal = pty.openpty()
+    command = [sys.executable, "-m", "fashion_lightning.fit", *tiny_args, "--trainer.log_every_n_steps", "5"]
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=terminal, stderr=terminal, env=env)
+    os.close(terminal)
+    shown = b""
+    while select.select([main_end], [], [], 60)[0]:
+        try:
+            shown += os.read(main_end, 65536)
+        except OSError:
+            break
+    os.close(main_end)
+    assert process.wait() == 0
+    for word in (b"train/loss_step", b"lr:", b"val/accuracy", b"epoch 2/2"):
+        assert word in shown
