@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.callbacks import RichProgressBar, Timer
 from pytorch_lightning.loggers import CSVLogger
 
 COLUMNS = ("epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
@@ -18,6 +18,18 @@ def describe_device(trainer: pl.Trainer) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     processes = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
     return f"{device.type} ({name}{processes})"
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's, counting epochs from 1 as the printed lines do, with short names and no version number."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, str]:
+        metrics = super().get_metrics(trainer, pl_module)
+        shown = (("loss", "train/loss_step", ".3f"), ("lr", "lr", ".1e"), ("val", "val/accuracy", ".2%"))
+        return {name: format(metrics[key], style) for name, key, style in shown if key in metrics}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}".ljust(len(self.validation_description))
 
 
 class RunRecord(Timer):
@@ -51,9 +63,14 @@ class RunRecord(Timer):
         log_dir = trainer.log_dir  # asks all processes, so not below, where only one is
         self.folder = Path(log_dir) if log_dir else None
         parameters = sum(p.numel() for p in pl_module.parameters())
+        sizes = ", ".join(f"{len(indices):,} {split}" for split, (_, indices) in trainer.datamodule.splits.items())
         pl_module.print(f"device   {describe_device(trainer)}")
+        pl_module.print(f"data     {sizes} images")
         pl_module.print(f"network  {type(pl_module.network).__name__}, {parameters:,} parameters")
         pl_module.print(f"run      {self.folder}")
+        pl_module.print(
+            f"\n{'':14}{'train loss':>10}{'accuracy':>10}{'val loss':>12}{'accuracy':>10}{'lr':>11}{'seconds':>9}"
+        )
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         super().on_train_batch_end(trainer, *args)
@@ -80,14 +97,12 @@ class RunRecord(Timer):
             self._write(self.folder)
 
     def _print(self, row: dict[str, Any], trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        epochs = f"/{trainer.max_epochs}" if trainer.max_epochs > 0 else ""
-        validation = "not validated"
+        epoch = f"epoch {row['epoch']}" + (f"/{trainer.max_epochs}" if trainer.max_epochs > 0 else "")
+        validation = f"{'none':>12}{'none':>10}"
         if row["val/loss"] is not None:
-            validation = f"val {row['val/loss']:.4f} {row['val/accuracy']:7.2%}"
-        pl_module.print(
-            f"epoch {row['epoch']}{epochs}   train {row['train/loss']:.4f} {row['train/accuracy']:7.2%}"
-            f"   {validation}   lr {row['lr']:.2e}   {self.time_elapsed():.0f} s"
-        )
+            validation = f"{row['val/loss']:12.4f}{row['val/accuracy']:10.2%}"
+        training = f"{row['train/loss']:10.4f}{row['train/accuracy']:10.2%}"
+        pl_module.print(f"{epoch:14}{training}{validation}{row['lr']:11.2e}{self.time_elapsed():9.0f}")
 
     def _write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

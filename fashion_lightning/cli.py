@@ -14,12 +14,12 @@ from typing import Any, NoReturn
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from fashion_lightning import checkpoints
-from fashion_lightning.callbacks import RunRecord
+from fashion_lightning.callbacks import ProgressBar, RunRecord
 from fashion_lightning.checkpoints import CheckpointError
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data import FashionMNISTDataModule
@@ -107,13 +107,13 @@ class FashionCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self.config_init.trainer
-        root = Path(settings.default_root_dir or ".")
+        root = settings.default_root_dir or ""
         folder = {"save_dir": root, "name": checkpoints.LOGS}
         if self.run_folder:  # training goes on where it was
             folder = {"save_dir": self.run_folder.parent, "name": "", "version": self.run_folder.name}
         callbacks = []
         if sys.stdout.isatty() and settings.enable_progress_bar is not False:
-            callbacks.append(RichProgressBar(refresh_rate=20))
+            callbacks.append(ProgressBar(refresh_rate=20))
         if self.job != "fit":
             self.save_config_callback = None
             kwargs |= {"logger": False, "enable_checkpointing": False}
