@@ -67,13 +67,14 @@ class FashionClassifier(pl.LightningModule):
                 metrics["loss"].set_dtype(torch.float64)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._step(batch, self.train_metrics)
+        return self._step(batch, self.train_metrics)[0]
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._step(batch, self.val_metrics)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._step(batch, self._tested_metrics()[dataloader_idx])
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Logits (B, classes), for callbacks."""
+        return self._step(batch, self._tested_metrics()[dataloader_idx])[1]
 
     def on_train_batch_end(self, outputs: dict[str, Tensor], batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         # Not in every step: a call of `log` costs a tenth of one on a CPU.
@@ -92,14 +93,14 @@ class FashionClassifier(pl.LightningModule):
             # The curves of `train` and `val` belong to training.
             self._log(metrics, hide=metrics is not self.test_metrics)
 
-    def _step(self, batch: tuple[Tensor, Tensor], metrics: MetricCollection) -> Tensor:
+    def _step(self, batch: tuple[Tensor, Tensor], metrics: MetricCollection) -> tuple[Tensor, Tensor]:
         images, labels = batch  # float (B, 1, 28, 28), int64 (B,)
         logits = self(images)
         losses = F.cross_entropy(logits, labels, reduction="none")  # (B,), so that the metric weighs images alike
         metrics["loss"].update(losses.detach())
         metrics["accuracy"].update(logits.detach(), labels)
         metrics["images"].update(len(labels))
-        return losses.mean()
+        return losses.mean(), logits
 
     def _log(self, metrics: MetricCollection, hide: bool = False) -> None:
         """Logs means over the epoch; those to `hide`, and counts, are for callbacks only."""

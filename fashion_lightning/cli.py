@@ -24,6 +24,7 @@ from fashion_lightning.checkpoints import CheckpointError
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data import FashionMNISTDataModule
 from fashion_lightning.files import DataError
+from fashion_lightning.inspection import Inspection
 
 TRAINER_DEFAULTS = {
     "max_epochs": 5,
@@ -83,6 +84,7 @@ class FashionCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("seed_everything", "data.seed")
+        parser.add_lightning_class_args(Inspection, "inspect")
         parser.add_argument(
             "--ckpt_path",
             type=str | None,
@@ -114,6 +116,7 @@ class FashionCLI(LightningCLI):
         callbacks = []
         if sys.stdout.isatty() and settings.enable_progress_bar is not False:
             callbacks.append(ProgressBar(refresh_rate=20))
+        self.config_init.inspect.folder = self.run_folder
         if self.job != "fit":
             self.save_config_callback = None
             kwargs |= {"logger": False, "enable_checkpointing": False}

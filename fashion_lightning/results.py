@@ -56,6 +56,13 @@ def describe_run(trainer: pl.Trainer, model: pl.LightningModule, record: RunReco
         "steps": trainer.global_step,
         "parameters": sum(p.numel() for p in model.parameters()),
         "seed": seed,
+        **environment(trainer),
+    }
+
+
+def environment(trainer: pl.Trainer) -> dict[str, Any]:
+    """Where and with what a run was made: `device`, `versions` and `git_commit`."""
+    return {
         "device": describe_device(trainer),
         "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
         "git_commit": _git_commit(),

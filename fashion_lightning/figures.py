@@ -1,0 +1,116 @@
+"""Figures from tensors: pure functions, drawn without a display. Knows no training, no files, no TensorBoard.
+
+Colours are those that colour-blind people tell apart (Okabe and Ito, 2008); right and wrong also say so in words.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from fashion_lightning.files import CLASSES
+
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#007A53", "#B8320A"
+DPI = 100
+
+
+def sample_grid(images: Tensor, labels: Tensor) -> Figure:
+    """Images (N, 28, 28) uint8, each titled with the class that labels (N,) give it."""
+    figure, axes = _grid(len(images), columns=6, height=1.9)
+    for ax, image, label in zip(axes, images, labels, strict=True):
+        _show(ax, image, CLASSES[label])
+    return figure
+
+
+def prediction_grid(images: Tensor, predictions: Tensor, labels: Tensor) -> Figure:
+    """Images (N, 28, 28) uint8, each titled predicted / actual: green and "right", or red and "wrong"."""
+    figure, axes = _grid(len(images), columns=4, height=2.1)
+    for ax, image, prediction, label in zip(axes, images, predictions, labels, strict=True):
+        right = prediction == label
+        title = f"{CLASSES[prediction]} / {CLASSES[label]}\n{'right' if right else 'wrong'}"
+        _show(ax, image, title, GREEN if right else RED)
+    figure.suptitle("predicted / actual")
+    return figure
+
+
+def mistake_grid(images: Tensor, probabilities: Tensor, labels: Tensor, count: int = 16) -> Figure:
+    """The `count` images (N, 28, 28) whose wrong prediction has the highest of its probabilities (N, 10)."""
+    confidence, predictions = probabilities.max(1)
+    worst = torch.where(predictions != labels, confidence, -1).argsort(descending=True, stable=True)[:count]
+    worst = worst[predictions[worst] != labels[worst]]
+    figure, axes = _grid(len(worst), columns=4, height=2.1)
+    for ax, index in zip(axes, worst.tolist(), strict=True):
+        title = f"{CLASSES[predictions[index]]} {confidence[index]:.1%}\nis {CLASSES[labels[index]]}"
+        _show(ax, images[index], title, RED)
+    figure.suptitle("most confidently wrong: predicted, with its probability, and what it is")
+    return figure
+
+
+def curves(rows: Sequence[dict[str, float | None]], metric: str) -> Figure:
+    """`metric` of training and validation over the epochs; `rows` are those of `metrics.csv`."""
+    figure, ax = _chart(7, 4.2)
+    for split, name, color, marker in (("train", "training", BLUE, "o"), ("val", "validation", ORANGE, "s")):
+        points = [(row["epoch"], row[f"{split}/{metric}"]) for row in rows if row[f"{split}/{metric}"] is not None]
+        if points:
+            ax.plot(*zip(*points, strict=True), color=color, marker=marker, label=name)
+    ax.set(xlabel="epoch", ylabel=metric, title=f"{metric} of training and validation")
+    ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    ax.grid(alpha=0.3)
+    ax.legend()
+    return figure
+
+
+def confusion_matrix(counts: Tensor) -> Figure:
+    """Counts (10, 10) of actual class (row) and predicted class (column), with the share of the row below."""
+    rates = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    figure, ax = _chart(9, 8)
+    ax.imshow(rates.numpy(), cmap="Blues", vmin=0, vmax=1)
+    for row, column in torch.cartesian_prod(torch.arange(len(counts)), torch.arange(len(counts))).tolist():
+        if count := int(counts[row, column]):
+            rate = rates[row, column].item()
+            text = f"{count}\n{rate:.1%}"
+            ax.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if rate > 0.6 else "black")
+    ax.set_xticks(range(len(CLASSES)), CLASSES, rotation=40, ha="right")
+    ax.set_yticks(range(len(CLASSES)), CLASSES)
+    ax.set(xlabel="predicted", ylabel="actual", title="confusion matrix: images, and share of the actual class")
+    return figure
+
+
+def class_accuracies(counts: Tensor) -> Figure:
+    """Share of each actual class that was predicted right, from counts (10, 10) as in `confusion_matrix`."""
+    accuracies = (counts.diagonal() / counts.sum(1).clamp(min=1)).tolist()
+    figure, ax = _chart(7, 4.2)
+    bars = ax.barh(CLASSES, accuracies, color=BLUE)
+    ax.bar_label(bars, [f"{accuracy:.1%}" for accuracy in accuracies], padding=3)
+    ax.set(xlim=(0, 1.12), xlabel="accuracy", title="accuracy per class")
+    ax.invert_yaxis()
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    """In inches."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+    return figure
+
+
+def _chart(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = _figure(width, height)
+    return figure, figure.subplots()
+
+
+def _grid(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """`count` axes in rows of `columns`, `height` inches a row."""
+    rows = max(1, -(-count // columns))
+    figure = _figure(1.9 * columns, height * rows + 0.3)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for ax in axes:
+        ax.set_axis_off()
+    return figure, axes[:count]
+
+
+def _show(ax: Axes, image: Tensor, title: str, color: str = "black") -> None:
+    ax.imshow(image.numpy(), cmap="gray", vmin=0, vmax=255)
+    ax.set_title(title, color=color, fontsize=9)

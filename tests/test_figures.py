@@ -1,0 +1,104 @@
+import io
+
+import pytest
+import torch
+
+from fashion_lightning import figures
+from fashion_lightning.files import CLASSES
+
+IMAGES = torch.randint(0, 256, (40, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(40) % 10
+
+
+def titles(figure):
+    return [(ax.get_title(), ax.title.get_color()) for ax in figure.axes if ax.has_data()]
+
+
+def assert_nothing_is_cut_off(figure):
+    figure.savefig(io.BytesIO())
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert box.x1 <= width
+    assert box.y1 <= height
+
+
+def test_samples_show_the_images_under_their_classes():
+    figure = figures.sample_grid(IMAGES[:12], LABELS[:12])
+    assert [title for title, _ in titles(figure)] == [CLASSES[label] for label in LABELS[:12]]
+    for ax, image in zip(figure.axes, IMAGES, strict=False):
+        assert torch.equal(torch.from_numpy(ax.images[0].get_array().data), image)
+    assert_nothing_is_cut_off(figure)
+
+
+def test_predictions_say_right_or_wrong_in_words_and_colour():
+    predictions = LABELS[:12].clone()
+    predictions[3] = 6
+    shown = titles(figure := figures.prediction_grid(IMAGES[:12], predictions, LABELS[:12]))
+    assert shown[3] == ("Shirt / Dress\nwrong", figures.RED)
+    assert shown[4] == ("Coat / Coat\nright", figures.GREEN)
+    assert sum("wrong" in title for title, _ in shown) == 1
+    assert_nothing_is_cut_off(figure)
+
+
+def test_mistakes_are_the_most_confident_ones_in_order():
+    probabilities = torch.full((40, 10), 0.01)
+    probabilities[torch.arange(40), LABELS] = 0.91  # right and more confident than any mistake
+    for index, confidence in ((7, 0.5), (21, 0.8), (33, 0.6)):
+        probabilities[index] = (1 - confidence) / 9
+        probabilities[index, (LABELS[index] + 1) % 10] = confidence
+    figure = figures.mistake_grid(IMAGES, probabilities, LABELS)
+    assert [title for title, _ in titles(figure)] == [
+        "Pullover 80.0%\nis Trouser",
+        "Coat 60.0%\nis Dress",
+        "Bag 50.0%\nis Sneaker",
+    ]
+    assert len(titles(figures.mistake_grid(IMAGES, probabilities, LABELS, count=2))) == 2
+    assert_nothing_is_cut_off(figure)
+
+
+def test_a_perfect_prediction_has_no_mistakes():
+    assert titles(figures.mistake_grid(IMAGES, torch.eye(10)[LABELS], LABELS)) == []
+
+
+def test_curves_show_training_and_validation_in_one_chart():
+    rows = [{"epoch": e, "train/loss": 1 / e, "val/loss": None if e == 2 else 2 / e} for e in (1, 2, 3)]
+    [ax] = (figure := figures.curves(rows, "loss")).axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()}
+    assert lines == {"training": [[1, 1], [2, 0.5], [3, 1 / 3]], "validation": [[1, 2], [3, 2 / 3]]}
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "loss")
+    assert_nothing_is_cut_off(figure)
+
+
+@pytest.mark.parametrize("epochs", [1, 200])
+def test_curves_count_epochs_in_whole_numbers(epochs):
+    rows = [{"epoch": e + 1, "train/accuracy": 0.5, "val/accuracy": 0.5} for e in range(epochs)]
+    figure = figures.curves(rows, "accuracy")
+    assert_nothing_is_cut_off(figure)
+    [ax] = figure.axes
+    low, high = ax.get_xlim()
+    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    assert ticks
+    assert all(float(tick).is_integer() for tick in ticks)
+
+
+def test_the_confusion_matrix_has_counts_and_rates():
+    counts = torch.eye(10, dtype=torch.int64) * 900
+    counts[6, 0], counts[6, 6] = 300, 600
+    figure = figures.confusion_matrix(counts)
+    ax = figure.axes[0]
+    texts = {text.get_position(): text.get_text() for text in ax.texts}
+    assert texts[(0, 6)] == "300\n33.3%"
+    assert texts[(6, 6)] == "600\n66.7%"
+    assert len(texts) == 11
+    for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
+        assert [label.get_text() for label in labels] == list(CLASSES)
+    assert_nothing_is_cut_off(figure)
+
+
+def test_class_accuracies_are_shares_of_the_actual_class():
+    counts = torch.eye(10, dtype=torch.int64) * 3
+    counts[6, 0] = 1
+    [ax] = (figure := figures.class_accuracies(counts)).axes
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([1] * 6 + [0.75] + [1] * 3)
+    assert_nothing_is_cut_off(figure)

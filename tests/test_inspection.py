@@ -1,0 +1,167 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.plugins.pr_curve import metadata as pr_metadata
+from tensorboard.util.tensor_util import make_ndarray
+
+from fashion_lightning import fit, test
+from fashion_lightning.classifier import FashionClassifier
+from fashion_lightning.data import FashionMNISTDataModule, normalize
+from fashion_lightning.files import CLASSES
+
+DURING_FIT = {"train_images", "loss", "accuracy"}
+OF_TEST = {"predictions", "mistakes", "confusion_matrix", "class_accuracy"}
+FOLDER = Path("lightning_logs/version_0")
+
+
+def pictures() -> set[str]:
+    return {path.stem for path in FOLDER.glob("figures/*.png")}
+
+
+def events() -> EventAccumulator:
+    return EventAccumulator(str(FOLDER), size_guidance={"images": 0, "tensors": 0}).Reload()
+
+
+def texts(accumulator) -> dict[str, str]:
+    tags = [tag for tag in accumulator.Tags()["tensors"] if tag.endswith("/text_summary")]
+    return {tag.split("/")[0]: accumulator.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in tags}
+
+
+def test_every_figure_is_a_file_and_in_tensorboard(tiny_args):
+    fit.main(tiny_args)
+    assert pictures() == DURING_FIT | OF_TEST
+    accumulator = events()
+    assert set(accumulator.Tags()["images"]) == {f"figures/{name}" for name in DURING_FIT | OF_TEST}
+    for name in pictures():
+        [event] = accumulator.Images(f"figures/{name}")
+        with Image.open(FOLDER / "figures" / f"{name}.png") as image:
+            assert (event.width, event.height) == image.size
+            assert len(np.unique(np.asarray(image))) > 10
+
+
+def test_tensorboard_has_all_that_answers_questions(tiny_args):
+    results = fit.main(tiny_args)
+    accumulator = events()
+    tags = accumulator.Tags()
+
+    data = FashionMNISTDataModule(tiny_args[1], verify=False)
+    data.setup()
+    images, labels = data.splits["test"][0].tensors
+    model = FashionClassifier.load_from_checkpoint(results["checkpoint"], weights_only=True).eval()
+    with torch.no_grad():
+        probabilities = model(normalize(images)).softmax(1)
+    predictions = probabilities.argmax(1)
+    for index, name in enumerate(CLASSES):
+        [event] = accumulator.Scalars(f"class_accuracy/{name}")
+        assert event.value == pytest.approx((predictions[labels == index] == index).float().mean().item())
+        [curve] = accumulator.Tensors(f"test/{name}")
+        values = make_ndarray(curve.tensor_proto)
+        positives = values[pr_metadata.TRUE_POSITIVES_INDEX][0], values[pr_metadata.FALSE_NEGATIVES_INDEX][0]
+        assert positives == ((labels == index).sum(), 0)
+
+    assert "custom_scalars__config__" in tags["tensors"]
+    assert tags["graph"]
+    shown = texts(accumulator)
+    assert yaml.safe_load(shown["config"].strip("`").removeprefix("yaml"))["trainer"]["max_epochs"] == 2
+    assert f"| torch | {results['versions']['torch']} |" in shown["environment"]
+    assert f"| device | {results['device']} |" in shown["environment"]
+    assert f"| git_commit | {results['git_commit']} |" in shown["environment"]
+
+
+def test_every_run_has_one_row_with_the_same_keys(tiny_args):
+    results = [fit.main(tiny_args), fit.main([*tiny_args, "--model.optimizer", "SGD", "--model.optimizer.lr", "0.1"])]
+    keys = set()
+    for version, result in enumerate(results):
+        accumulator = EventAccumulator(f"lightning_logs/version_{version}").Reload()
+        content = accumulator.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+        hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+        assert hparams["optimizer"].string_value == ("Adam", "SGD")[version]
+        assert hparams["lr"].number_value == (0.01, 0.1)[version]
+        keys.add(tuple(sorted(hparams)))
+        for split in ("val", "test"):
+            [event] = accumulator.Scalars(f"hp/{split}_accuracy")
+            assert event.value == pytest.approx(result[split]["accuracy"])
+    assert len(keys) == 1
+    assert not list(Path("lightning_logs").rglob("version_*/*/events*"))
+
+
+def test_inspecting_changes_no_weight(tiny_args):
+    off = [f"--inspect.{part}=false" for part in ("figures", "graph", "pr_curves")]
+    first, second = fit.main([*tiny_args, "--inspect.projector", "true"]), fit.main([*tiny_args, *off])
+    a, b = (torch.load(r["checkpoint"], weights_only=True)["state_dict"] for r in (first, second))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_heavy_parts_can_be_turned_off(tiny_args):
+    fit.main([*tiny_args, "--inspect.figures", "false", "--inspect.graph", "false", "--inspect.pr_curves", "false"])
+    tags = events().Tags()
+    assert pictures() == set()
+    assert tags["images"] == []
+    assert not tags["graph"]
+    assert not any(tag.startswith("test/") for tag in tags["tensors"])
+
+
+def test_the_projector_is_for_those_who_ask(tiny_args):
+    fit.main([*tiny_args, "--inspect.projector", "true"])
+    [vectors] = FOLDER.rglob("tensors.tsv")
+    table = np.loadtxt(vectors)
+    assert table.shape == (203, 576)
+    assert len(vectors.with_name("metadata.tsv").read_text().splitlines()) == 203
+    assert vectors.with_name("sprite.png").exists()
+
+
+def test_a_network_of_another_kind_is_inspected_too(tiny_args, tmp_path, monkeypatch):
+    (tmp_path / "plain.py").write_text(
+        "from torch import nn\nclass Plain(nn.Sequential):\n"
+        "    def __init__(self):\n        super().__init__(nn.Conv2d(1, 10, 28), nn.Flatten())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    fit.main([*tiny_args, "--model.network", "plain.Plain", "--inspect.projector", "true"])
+    assert pictures() == DURING_FIT | OF_TEST
+    [vectors] = FOLDER.rglob("tensors.tsv")
+    assert np.loadtxt(vectors).shape == (203, 10)
+
+
+@pytest.mark.parametrize("logger", [["false"], ["CSVLogger", "--trainer.logger.save_dir", "."]])
+def test_figures_need_no_tensorboard(tiny_args, logger):
+    fit.main([*tiny_args, "--trainer.logger", *logger])
+    assert pictures() == DURING_FIT | OF_TEST
+
+
+def test_a_run_of_two_steps_has_its_figures(tiny_args):
+    fit.main([*tiny_args, "--trainer.max_steps", "2"])
+    assert pictures() == DURING_FIT | OF_TEST
+
+
+def test_a_test_redraws_its_own_figures_and_nothing_else(tiny_args):
+    fit.main(tiny_args)
+    originals = {name: (FOLDER / "figures" / f"{name}.png").read_bytes() for name in OF_TEST}
+    others = sorted(path for path in Path().rglob("*") if path.is_file() and path.stem not in OF_TEST)
+    times = [path.stat().st_mtime_ns for path in others]
+    for name in OF_TEST:
+        (FOLDER / "figures" / f"{name}.png").unlink()
+    test.main([])
+    assert {name: (FOLDER / "figures" / f"{name}.png").read_bytes() for name in OF_TEST} == originals
+    assert sorted(path for path in Path().rglob("*") if path.is_file() and path.stem not in OF_TEST) == others
+    assert [path.stat().st_mtime_ns for path in others] == times
+
+
+def test_an_evaluation_of_some_images_draws_nothing(tiny_args):
+    fit.main([*tiny_args, "--trainer.limit_test_batches", "2"])
+    assert pictures() == DURING_FIT
+
+
+def test_two_processes_draw_the_pictures_of_one(tiny_args, run_module):
+    fit.main(tiny_args)
+    alone = {name: (FOLDER / "figures" / f"{name}.png").read_bytes() for name in OF_TEST}
+    for path in FOLDER.glob("figures/*"):
+        path.unlink()
+    done = run_module("test", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {name: (FOLDER / "figures" / f"{name}.png").read_bytes() for name in OF_TEST} == alone
