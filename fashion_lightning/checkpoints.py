@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from fashion_lightning.errors import UserError
+
 LOGS = "lightning_logs"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
     """There is no such checkpoint; the message says what there is."""
 
 

@@ -6,24 +6,27 @@ The assignment's numbers are the defaults of the classes that use them; the Trai
 import contextlib
 import ctypes
 import logging
+import os
 import sys
 import warnings
+from argparse import ArgumentError
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
+from jsonargparse import Namespace
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from fashion_lightning import checkpoints
+from fashion_lightning import checkpoints, networks
 from fashion_lightning.callbacks import ProgressBar, RunRecord
-from fashion_lightning.checkpoints import CheckpointError
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data import FashionMNISTDataModule
-from fashion_lightning.files import DataError
+from fashion_lightning.errors import UserError, explain
 from fashion_lightning.inspection import Inspection
 
 TRAINER_DEFAULTS = {
@@ -48,6 +51,10 @@ HARMLESS = {
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
+# What a wrong setting raises while settings are read and objects are made of them; training has its own errors.
+USER_ERRORS = (MisconfigurationException, ValueError, TypeError, OSError)
+
+
 class RunFolder(CSVLogger):
     """A run's folder without a log in it, for `--trainer.logger false`."""
 
@@ -68,6 +75,7 @@ class FashionCLI(LightningCLI):
         self.job = job
         self.checkpoint: Path | None = None
         self.run_folder: Path | None = None  # of the checkpoint
+        self.departures: list[str] = []  # from the settings of that run
         self.record: RunRecord | None = None
         super().__init__(
             FashionClassifier,
@@ -79,7 +87,7 @@ class FashionCLI(LightningCLI):
             auto_configure_optimizers=False,  # they are arguments of the model
             load_from_checkpoint_support=False,  # checkpoints hold no hyperparameters that could name code
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={"allow_abbrev": False, "description": f"Fashion-MNIST: {job}"},
+            parser_kwargs={"allow_abbrev": False, "exit_on_error": False, "description": f"Fashion-MNIST: {job}"},
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -91,21 +99,45 @@ class FashionCLI(LightningCLI):
             default=None,
             help="Checkpoint to start from: best, last, run:N or a path.",
         )
+        if self.job == "predict":
+            parser.add_argument("pictures", nargs="*", help="Pictures, and folders of pictures.")
+            parser.add_argument("--out", type=str | None, default=None, help="File for programs: .csv or .json.")
+            parser.add_argument("--sheet", type=str | None, default=None, help="PNG that shows what the network saw.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str] | None) -> None:
         args = sys.argv[1:] if args is None else args
-        self.config = parser.parse_args(args)
+        if "--help_all" in args:
+            parser.print_help()
+            raise SystemExit(0)
+        self.config = _parse(parser, args)
         name = self.config.ckpt_path or ("best" if self.job != "fit" else None)
         if name:
             self.checkpoint = checkpoints.find(name, Path(self.config.trainer.default_root_dir or "."))
             self.run_folder = checkpoints.run_of(self.checkpoint)
-            if self.run_folder:
-                self.config = parser.parse_args(["--config", str(self.run_folder / "config.yaml"), *args])
+        if self.run_folder:
+            settings = ["--config", str(self.run_folder / "config.yaml")]
+            of_run, self.config = _parse(parser, settings), _parse(parser, [*settings, *args])
+            self.departures = _departures(of_run, self.config)
+        seed = self.config.seed_everything
+        if isinstance(seed, bool) or not 0 <= seed < 2**32:
+            raise UserError(f"--seed_everything: expected a whole number from 0 to {2**32 - 1}, got {seed}")
+
+    @property
+    def config_name(self) -> str:
+        """Names of the YAML files given, but for those that runs saved."""
+        stems = [Path(os.fspath(path)).stem for path in self.config.config or []]
+        return "+".join(stem for stem in stems if stem != "config") or "default"
 
     def before_instantiate_classes(self) -> None:
         # Deterministic mode would fill fresh tensors before they are written: much work, the same results.
         torch.utils.deterministic.fill_uninitialized_memory = False
         keep_freed_memory()
+
+    def after_instantiate_classes(self) -> None:
+        try:  # so that a rate that cannot be is found before any data is loaded
+            self.model.configure_optimizers()
+        except (ValueError, TypeError) as error:
+            raise UserError(f"--model.optimizer, --model.lr_scheduler: {error}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self.config_init.trainer
@@ -114,12 +146,15 @@ class FashionCLI(LightningCLI):
         if self.run_folder:  # training goes on where it was
             folder = {"save_dir": self.run_folder.parent, "name": "", "version": self.run_folder.name}
         callbacks = []
-        if sys.stdout.isatty() and settings.enable_progress_bar is not False:
+        show_progress = sys.stdout.isatty() and settings.enable_progress_bar is not False
+        if show_progress:
             callbacks.append(ProgressBar(refresh_rate=20))
         self.config_init.inspect.folder = self.run_folder
         if self.job != "fit":
             self.save_config_callback = None
             kwargs |= {"logger": False, "enable_checkpointing": False}
+            if self.job == "predict":
+                kwargs |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
         else:
             if settings.logger in (None, True):
                 kwargs["logger"] = TensorBoardLogger(**folder, default_hp_metric=False)
@@ -130,7 +165,7 @@ class FashionCLI(LightningCLI):
             self.record = RunRecord(settings.max_time)
             callbacks.append(self.record)
         self.trainer_defaults = {**TRAINER_DEFAULTS, "callbacks": callbacks}
-        return super().instantiate_trainer(**kwargs, enable_progress_bar=sys.stdout.isatty())
+        return super().instantiate_trainer(**kwargs, enable_progress_bar=show_progress)
 
 
 def keep_freed_memory() -> None:
@@ -144,19 +179,34 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
-def run(job: str, body: Callable[[FashionCLI], dict[str, Any]], args: list[str] | None) -> dict[str, Any]:
-    """Does `body` with what `args` (default: the command line) say, and turns bad input into one line, exit 2."""
+def _parse(parser: LightningArgumentParser, args: list[str]) -> Namespace:
+    try:
+        return parser.parse_args(args)
+    except ArgumentError as error:
+        classes = [*vars(torch.optim), *vars(torch.optim.lr_scheduler), *vars(networks)]
+        raise UserError(explain(str(error), [*parser.get_defaults().keys(), *classes])) from error
+
+
+def _departures(of_run: Namespace, config: Namespace) -> list[str]:
+    """What of the model and the data is another than it was in the run of the checkpoint."""
+    before, now = of_run.as_flat().__dict__, config.as_flat().__dict__
+    keys = [key for key in now if key.startswith(("model.", "data.")) and now[key] != before.get(key)]
+    return [f"--{key}: {now[key]}, in the run of the checkpoint {before.get(key)}" for key in keys]
+
+
+def run(body: Callable[[FashionCLI], Any], args: list[str] | None) -> Any:
+    """Does the job `body` with what `args` (default: the command line) say; bad input gets one line, and exit 2."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message)
         try:
-            return body(FashionCLI(job, args))
-        except (CheckpointError, DataError) as error:
-            _fail(error)
-
-
-def _fail(error: Exception) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(2) from error
+            try:
+                cli = FashionCLI(body.__name__, args)
+            except USER_ERRORS as error:
+                raise UserError(explain(str(error), known=[])) from error
+            return body(cli)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from error

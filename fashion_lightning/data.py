@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from fashion_lightning import files
+from fashion_lightning.errors import UserError
 from fashion_lightning.sampling import TrainingBatches, evaluation_batches, split_indices
 
 
@@ -43,7 +44,7 @@ class FashionMNISTDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
-            raise ValueError(f"expected batch sizes of 1 or more, got {batch_size} and {eval_batch_size}")
+            raise UserError(f"expected batch sizes of 1 or more, got {batch_size} and {eval_batch_size}")
         self.data_dir, self.verify = data_dir, verify
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.split_seed, self.seed = split_seed, seed

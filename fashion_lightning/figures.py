@@ -1,19 +1,24 @@
-"""Figures from tensors: pure functions, drawn without a display. Knows no training, no files, no TensorBoard.
+"""Figures from tensors: pure functions, drawn without a display. Knows no training, no TensorBoard.
 
 Colours are those that colour-blind people tell apart (Okabe and Ito, 2008); right and wrong also say so in words.
 """
 
+import textwrap
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from fashion_lightning.files import CLASSES
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#007A53", "#B8320A"
 DPI = 100
+THUMBNAIL = (200, 200)  # pixels
 
 
 def sample_grid(images: Tensor, labels: Tensor) -> Figure:
@@ -45,6 +50,17 @@ def mistake_grid(images: Tensor, probabilities: Tensor, labels: Tensor, count: i
         title = f"{CLASSES[predictions[index]]} {confidence[index]:.1%}\nis {CLASSES[labels[index]]}"
         _show(ax, images[index], title, RED)
     figure.suptitle("most confidently wrong: predicted, with its probability, and what it is")
+    return figure
+
+
+def picture_sheet(paths: Sequence[Path], images: Tensor, rows: Sequence[dict[str, Any]]) -> Figure:
+    """Each picture beside what the network saw of it, images (N, 28, 28) uint8, titled with its likeliest class."""
+    figure, axes = _grid(2 * len(images), columns=min(6, 2 * len(images)), height=2.1)
+    for left, right, path, image, row in zip(axes[::2], axes[1::2], paths, images, rows, strict=True):
+        with Image.open(path) as picture:
+            left.imshow(ImageOps.contain(ImageOps.exif_transpose(picture).convert("RGBA"), THUMBNAIL))
+        left.set_title(textwrap.shorten(path.name, 22), fontsize=9)
+        _show(right, image, f"{row['top'][0]['class']} {row['top'][0]['probability']:.1%}")
     return figure
 
 

@@ -19,6 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fashion_lightning.errors import UserError
+
 CLASSES = (
     "T-shirt/top",
     "Trouser",
@@ -46,7 +48,7 @@ FILES = {
 }
 
 
-class DataError(RuntimeError):
+class DataError(UserError):
     """The data set is missing, damaged, or not what it should be; the message says what to do."""
 
 

@@ -3,7 +3,9 @@
 import importlib.metadata
 import json
 import subprocess
+import sys
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,6 +15,7 @@ from rich.table import Table
 
 from fashion_lightning.callbacks import RunRecord, describe_device
 from fashion_lightning.data import FashionMNISTDataModule
+from fashion_lightning.errors import UserError
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "jsonargparse", "numpy")
 
@@ -28,7 +31,7 @@ def evaluate(
         RuntimeError: Not every image was seen exactly once.
     """
     if checkpoint:
-        model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+        load_weights(model, checkpoint)
     trainer.test(model, datamodule=data, verbose=False)
     splits = {}
     for split, (_, indices) in data.splits.items():
@@ -40,6 +43,19 @@ def evaluate(
         if images != len(indices) and trainer.limit_test_batches == 1.0:
             raise RuntimeError(f"expected to evaluate {len(indices)} images of {split}, got {int(images)}")
     return splits
+
+
+def load_weights(model: pl.LightningModule, checkpoint: Path) -> None:
+    """Raises UserError if `checkpoint` is no checkpoint of this model."""
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        model.load_state_dict(content["state_dict"])
+    except (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{checkpoint} is not a checkpoint of this model ({type(error).__name__}: {reason}); "
+            "name another with --ckpt_path, or the model it is of with --model.network"
+        ) from error
 
 
 def write(results: dict[str, Any], run: Path) -> None:
@@ -93,10 +109,7 @@ def print_splits(splits: Splits) -> None:
         column.justify = "right"
     for split, values in splits.items():
         table.add_row(split, f"{values['loss']:.4f}", f"{values['accuracy']:.2%}", f"{values['images']:,}")
-    console = Console()
-    console.print()
-    console.print(table)
-    console.print()
+    _print_table(table)
 
 
 def print_card(results: dict[str, Any], run: Path | None) -> None:
@@ -108,3 +121,20 @@ def print_card(results: dict[str, Any], run: Path | None) -> None:
         print(f"checkpoint  {results['checkpoint']}")
         print(f"curves      tensorboard --logdir {run.parent}")
         print("evaluate    python -m fashion_lightning.test")
+
+
+def print_predictions(rows: list[dict[str, Any]]) -> None:
+    table = Table("file", "first", "", "second", "", "third", "", box=None)
+    for row in rows:
+        table.add_row(row["file"], *(cell for c in row["top"] for cell in (c["class"], f"{c['probability']:.1%}")))
+    _print_table(table)
+
+
+def _print_table(table: Table) -> None:
+    """Between blank lines; as wide as it is where there is no terminal."""
+    for column in table.columns:
+        column.no_wrap = True
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print()
+    console.print(table)
+    console.print()

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from fashion_lightning.errors import UserError
+
 
 def split_indices(count: int, seed: int, val_fraction: float = 0.2) -> tuple[Tensor, Tensor]:
     """Training and validation indices, (count - V,) and (V,) int64: shuffled once, the first V for validation."""
@@ -29,11 +31,11 @@ def evaluation_batches(indices: Tensor, batch_size: int, rank: int, world_size: 
     """Whole batches dealt round-robin: every index once over all ranks, batches the same for any `world_size`.
 
     Raises:
-        ValueError: There are fewer batches than processes; an idle process would leave the others waiting.
+        UserError: There are fewer batches than processes; an idle process would leave the others waiting.
     """
     batches = indices.split(batch_size)
     if len(batches) < world_size:
-        raise ValueError(
+        raise UserError(
             f"expected at least one evaluation batch a process, got {len(batches)} of {batch_size} images "
             f"for {world_size} processes: lower eval_batch_size"
         )
@@ -50,7 +52,7 @@ class TrainingBatches(Sampler[Tensor]):
         batch_size: Images in a global batch; the last one of an epoch may be smaller.
 
     Raises:
-        ValueError: The processes cannot share every batch equally; their mean gradient would be wrong.
+        UserError: The processes cannot share every batch equally; their mean gradient would be wrong.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class TrainingBatches(Sampler[Tensor]):
     ) -> None:
         for size in (batch_size, len(indices) % batch_size):
             if size % world_size:
-                raise ValueError(
+                raise UserError(
                     f"expected batches that {world_size} processes can share equally, got one of {size} images: "
                     f"choose another batch_size than {batch_size}, or another number of processes"
                 )

@@ -2,22 +2,15 @@
 
 from typing import Any
 
-from fashion_lightning import cli, results
-from fashion_lightning.callbacks import describe_device
-
-
-def test(setup: cli.FashionCLI) -> dict[str, Any]:
-    splits = results.evaluate(setup.trainer, setup.model, setup.datamodule, setup.checkpoint)
-    if setup.trainer.is_global_zero:
-        print(f"device      {describe_device(setup.trainer)}")
-        print(f"checkpoint  {setup.checkpoint}")
-        results.print_splits(splits)
-    return splits
+from fashion_lightning import usage
 
 
 def main(args: list[str] | None = None) -> dict[str, Any]:
     """Returns split to `{"loss", "accuracy", "images"}`."""
-    return cli.run("test", test, args)
+    usage.answer("test", args)
+    from fashion_lightning import cli, jobs  # seconds of imports, for which `--help` does not wait
+
+    return cli.run(jobs.test, args)
 
 
 if __name__ == "__main__":

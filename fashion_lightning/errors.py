@@ -1,0 +1,48 @@
+"""What a user can mend, said in one line. Knows messages, not what they are about."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Bad input. The message is one line: what was expected, what was got, what to do."""
+
+
+def explain(message: str, known: Iterable[str]) -> str:
+    """One line for a message of jsonargparse or Lightning.
+
+    Args:
+        known: Names of flags (without dashes) and classes, to find what was meant.
+    """
+    message = " ".join(message.split())
+    if match := re.search(r"unrecognized arguments: (-*)([^\s=]+)", message):
+        meant = _did_you_mean(match[2], known, dashes=match[1])
+        return f"unknown {'flag' if match[1] else 'argument'} {match[1]}{match[2]}{meant}"
+    if match := re.match(r"Group '(.+)' does not accept option '(.+)'", message):
+        key = f"{match[1]}.{match[2]}"
+        return f"unknown key {key}{_did_you_mean(key, known)}"
+    if "backend found" in message:  # Lightning names the accelerator that is not there, but not the way out
+        return f"{message.rstrip('!')}: use --trainer.accelerator cpu or auto"
+    keys = re.findall(r'Parser key "([^"]+)":', message)
+    if not keys:
+        return message
+    key = ".".join(keys)
+    if match := re.search(r"Option '(.+?)' is not accepted", message):
+        return f"unknown flag --{key}.{match[1]}: the class chosen for --{key} has no such argument"
+    if match := re.search(r"Expected a dot import path string: (\S+)", message):
+        return f"--{key}: expected the name or path of a class, got {match[1]}{_did_you_mean(match[1], known)}"
+    if match := re.search(r"No module named '(.+?)'", message):
+        return f"--{key}: expected the name or path of a class, but there is no module {match[1]}"
+    got = re.search(r"(?:Got|Given) value: ([^ ]+?)\.?(?: |$)", message)
+    types = re.search(r"Subtypes: \[(.*?)\] Errors", message) or re.search(r"Expected an? (<class '\w+'>)", message)
+    if not got or not types:
+        return f"--{key}: {message.split(':', 1)[1].strip()}"
+    names = re.findall(r"<class '(?:\w+\.)*(\w+)'>|Literal\[(.*?)\]", types[1])
+    expected = ", ".join(name or choices.replace("'", "") for name, choices in names).replace("NoneType", "null")
+    return f"--{key}: expected {expected}, got {got[1]}"
+
+
+def _did_you_mean(word: str, known: Iterable[str], dashes: str = "") -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
+    return f"; did you mean {dashes}{close[0]}?" if close else ""

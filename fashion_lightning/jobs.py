@@ -1,0 +1,107 @@
+"""What the commands do once their command line is read."""
+
+import csv
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.progress import track
+from torch.utils.data import DataLoader
+
+from fashion_lightning import figures, pictures, results
+from fashion_lightning.callbacks import describe_device
+from fashion_lightning.cli import FashionCLI
+from fashion_lightning.data import normalize
+from fashion_lightning.errors import UserError
+from fashion_lightning.files import CLASSES
+
+TOP = 3  # classes shown for a picture
+SHEET_PICTURES = 60
+
+
+def fit(cli: FashionCLI) -> dict[str, Any]:
+    """Trains, evaluates the best checkpoint on every split, and writes down what came out, as `results.json`."""
+    trainer, model, data, record = cli.trainer, cli.model, cli.datamodule, cli.record
+    if cli.checkpoint and trainer.is_global_zero:
+        _say_what_is_taken(cli)
+    trainer.fit(model, datamodule=data, ckpt_path=cli.checkpoint, weights_only=True)
+    summary = results.describe_run(trainer, model, record, cli.config.seed_everything)
+    best = trainer.checkpoint_callback and trainer.checkpoint_callback.best_model_path
+    checkpoint = Path(best) if best else None  # none where nothing was validated or kept: the weights as they are
+    splits = results.evaluate(trainer, model, data, checkpoint)
+    summary = {**splits, **summary, "config": cli.config_name, "checkpoint": str(checkpoint) if checkpoint else None}
+    if trainer.is_global_zero:
+        if record.folder:
+            results.write(summary, record.folder)
+        results.print_card(summary, record.folder)
+    return summary
+
+
+def test(cli: FashionCLI) -> dict[str, dict[str, float]]:
+    """Evaluates a checkpoint on every split: split to `{"loss", "accuracy", "images"}`."""
+    if cli.trainer.is_global_zero:
+        _say_what_is_taken(cli)
+    splits = results.evaluate(cli.trainer, cli.model, cli.datamodule, cli.checkpoint)
+    if cli.trainer.is_global_zero:
+        results.print_splits(splits)
+    return splits
+
+
+def predict(cli: FashionCLI) -> list[dict[str, Any]]:
+    """Rows of `file` and `top`, the likeliest classes of each picture; exit 1 if some files are no pictures."""
+    paths = pictures.find(cli.config.pictures)
+    if cli.config.out and Path(cli.config.out).suffix not in (".csv", ".json"):
+        raise UserError(f"--out: expected a name that ends in .csv or .json, got {cli.config.out}")
+    results.load_weights(cli.model, cli.checkpoint)
+    _say_what_is_taken(cli)
+    seen, prepared, skipped = [], [], 0
+    for path in track(paths, "preparing", transient=True, disable=not sys.stdout.isatty()):
+        try:
+            with warnings.catch_warnings(), Image.open(path) as image:
+                warnings.simplefilter("error")  # Pillow's of damaged or enormous files
+                prepared.append(pictures.prepare(image))
+            seen.append(path)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
+            skipped += 1
+            print(f"skipped {path}: {' '.join(str(error).split())}", file=sys.stderr)
+    rows = []
+    if seen:
+        images = torch.stack(prepared)
+        loader = DataLoader(normalize(images.unsqueeze(1)), cli.datamodule.eval_batch_size)
+        probabilities = torch.cat(cli.trainer.predict(cli.model, loader)).float().softmax(1)
+        for path, values, classes in zip(seen, *probabilities.topk(TOP), strict=True):
+            top = [
+                {"class": CLASSES[c], "probability": v} for c, v in zip(classes.tolist(), values.tolist(), strict=True)
+            ]
+            rows.append({"file": str(path), "top": top})
+        results.print_predictions(rows)
+        if cli.config.out:
+            _write_predictions(rows, Path(cli.config.out))
+        if cli.config.sheet:
+            figure = figures.picture_sheet(seen[:SHEET_PICTURES], images[:SHEET_PICTURES], rows[:SHEET_PICTURES])
+            figure.savefig(cli.config.sheet)
+    if skipped:
+        print(f"{skipped} of {len(paths)} files skipped", file=sys.stderr)
+        raise SystemExit(1)
+    return rows
+
+
+def _write_predictions(rows: list[dict[str, Any]], path: Path) -> None:
+    if path.suffix == ".json":
+        path.write_text(json.dumps(rows, indent=2) + "\n")
+        return
+    with open(path, "w", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(["file", *(f"{what}_{n}" for n in range(1, TOP + 1) for what in ("class", "probability"))])
+        table.writerows([row["file"], *(value for best in row["top"] for value in best.values())] for row in rows)
+
+
+def _say_what_is_taken(cli: FashionCLI) -> None:
+    print(f"device      {describe_device(cli.trainer)}")
+    print(f"checkpoint  {cli.checkpoint}")
+    for departure in cli.departures:
+        print(f"differs     {departure}")

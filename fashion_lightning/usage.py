@@ -1,0 +1,76 @@
+"""What `--help` and `--version` print. Text alone, so that the answer does not wait for torch."""
+
+import importlib.metadata
+import sys
+
+COMMON = """
+  --ckpt_path best|last|run:N|PATH   the checkpoint: of the newest run, of run N, or a file
+  --data.data_dir FOLDER             where the four files of Fashion-MNIST are, or are fetched to
+  --trainer.accelerator auto|cpu|gpu|mps
+  --trainer.default_root_dir FOLDER  what holds lightning_logs, if not the current folder
+  --config FILE                      settings from a YAML file; the last one wins, and flags win over it
+  --print_config                     prints all settings as YAML and stops
+  --help_all, --version              every flag with its default; the version
+"""
+
+HELP = {
+    "fit": f"""usage: python -m fashion_lightning.fit [--flag VALUE ...]
+
+Trains a CNN on Fashion-MNIST, evaluates its best checkpoint, and writes all of it to lightning_logs/version_N.
+Without flags it does the assignment: its network, optimiser, schedule, batches, epochs and seed.
+
+examples
+  python -m fashion_lightning.fit
+  python -m fashion_lightning.fit --trainer.max_epochs 10 --seed_everything 1
+  python -m fashion_lightning.fit --model.optimizer SGD --model.optimizer.lr 0.1
+  python -m fashion_lightning.fit --model.network my_networks.MyNetwork
+  python -m fashion_lightning.fit --ckpt_path last --trainer.max_epochs 8
+
+flags that people use
+  --trainer.max_epochs N, --trainer.max_steps N, --trainer.max_time DD:HH:MM:SS
+  --trainer.precision 32-true|bf16-mixed|16-mixed
+  --trainer.devices N --trainer.strategy ddp    several GPUs, or processes on a CPU
+  --trainer.logger false             no TensorBoard
+  --seed_everything N                weights at the start and order of the images
+  --data.batch_size N                images a step, over all processes
+  --model.network CLASS              a class or its path, and --model.network.ARGUMENT VALUE
+  --model.optimizer CLASS            likewise, of torch.optim; --model.optimizer.lr RATE
+  --model.lr_scheduler CLASS         likewise, of torch.optim.lr_scheduler; steps after every batch
+  --inspect.figures false            no figures; likewise graph, pr_curves; --inspect.projector true{COMMON}""",
+    "test": f"""usage: python -m fashion_lightning.test [--ckpt_path best|last|run:N|PATH] [--flag VALUE ...]
+
+Prints loss and accuracy of a checkpoint on the training, validation and test images, and redraws the test figures
+of its run. The settings are those of the run; flags win over them.
+
+examples
+  python -m fashion_lightning.test
+  python -m fashion_lightning.test --ckpt_path run:3
+  python -m fashion_lightning.test --ckpt_path lightning_logs/version_0/checkpoints/last.ckpt
+
+flags that people use{COMMON}""",
+    "predict": f"""usage: python -m fashion_lightning.predict PICTURE_OR_FOLDER ... [--flag VALUE ...]
+
+Names the garments on photographs: any format, size and colour, transparent or not, on a light or dark background.
+Files that are no pictures are named and skipped, and the exit status is then 1.
+
+examples
+  python -m fashion_lightning.predict photo.jpg
+  python -m fashion_lightning.predict wardrobe/ --out predictions.csv --sheet sheet.png
+  python -m fashion_lightning.predict photo.jpg --ckpt_path run:3
+
+flags that people use
+  --out FILE.csv|FILE.json           the table for programs
+  --sheet FILE.png                   each picture beside what the network saw of it{COMMON}""",
+}
+
+
+def answer(job: str, args: list[str] | None) -> None:
+    """Prints and exits, if that is all that `args` (default: the command line) ask for."""
+    args = sys.argv[1:] if args is None else args
+    if {"-h", "--help"} & set(args):
+        print(HELP[job].rstrip())
+    elif "--version" in args:
+        print(f"fashion_lightning {importlib.metadata.version('fashion_lightning')}")
+    else:
+        return
+    raise SystemExit(0)
