@@ -82,13 +82,16 @@ class FashionCLI(LightningCLI):
             FashionMNISTDataModule,
             run=False,  # the job is in the module's name
             args=args,
-            seed_everything_default=0,
             trainer_defaults=TRAINER_DEFAULTS,
             auto_configure_optimizers=False,  # they are arguments of the model
             load_from_checkpoint_support=False,  # checkpoints hold no hyperparameters that could name code
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"allow_abbrev": False, "exit_on_error": False, "description": f"Fashion-MNIST: {job}"},
         )
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        # Lightning's also takes true and false, which would be seed 0 and none.
+        parser.add_argument("--seed_everything", type=int, default=0, help="Seed of the weights and of the order.")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("seed_everything", "data.seed")
@@ -119,8 +122,8 @@ class FashionCLI(LightningCLI):
             of_run, self.config = _parse(parser, settings), _parse(parser, [*settings, *args])
             self.departures = _departures(of_run, self.config)
         seed = self.config.seed_everything
-        if isinstance(seed, bool) or not 0 <= seed < 2**32:
-            raise UserError(f"--seed_everything: expected a whole number from 0 to {2**32 - 1}, got {seed}")
+        if not 0 <= seed < 2**32:
+            raise UserError(f"--seed_everything: expected 0 to {2**32 - 1}, got {seed}")
 
     @property
     def config_name(self) -> str:
@@ -134,7 +137,11 @@ class FashionCLI(LightningCLI):
         keep_freed_memory()
 
     def after_instantiate_classes(self) -> None:
-        try:  # so that a rate that cannot be is found before any data is loaded
+        # What training would find is found before any data is loaded or any process is started.
+        batch_size, processes = self.datamodule.batch_size, self.trainer.world_size
+        if batch_size % processes:
+            raise UserError(f"--data.batch_size: expected a multiple of the {processes} processes, got {batch_size}")
+        try:
             self.model.configure_optimizers()
         except (ValueError, TypeError) as error:
             raise UserError(f"--model.optimizer, --model.lr_scheduler: {error}") from error
@@ -194,6 +201,10 @@ def _departures(of_run: Namespace, config: Namespace) -> list[str]:
     return [f"--{key}: {now[key]}, in the run of the checkpoint {before.get(key)}" for key in keys]
 
 
+def _show_warning(message: Warning | str, *details: Any) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def run(body: Callable[[FashionCLI], Any], args: list[str] | None) -> Any:
     """Does the job `body` with what `args` (default: the command line) say; bad input gets one line, and exit 2."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -201,6 +212,7 @@ def run(body: Callable[[FashionCLI], Any], args: list[str] | None) -> Any:
     with warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message)
+        warnings.showwarning = _show_warning
         try:
             try:
                 cli = FashionCLI(body.__name__, args)

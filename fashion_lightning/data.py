@@ -43,8 +43,11 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         verify: bool = True,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or eval_batch_size < 1:
-            raise UserError(f"expected batch sizes of 1 or more, got {batch_size} and {eval_batch_size}")
+        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if size < 1:
+                raise UserError(f"--data.{name}: expected 1 or more, got {size}")
+        if not 0 <= split_seed < 2**32:
+            raise UserError(f"--data.split_seed: expected 0 to {2**32 - 1}, got {split_seed}")
         self.data_dir, self.verify = data_dir, verify
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.split_seed, self.seed = split_seed, seed

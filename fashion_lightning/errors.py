@@ -30,12 +30,13 @@ def explain(message: str, known: Iterable[str]) -> str:
     key = ".".join(keys)
     if match := re.search(r"Option '(.+?)' is not accepted", message):
         return f"unknown flag --{key}.{match[1]}: the class chosen for --{key} has no such argument"
-    if match := re.search(r"Expected a dot import path string: (\S+)", message):
+    types = re.search(r"Subtypes: \[(.*?)\] Errors", message)
+    if not types and (match := re.search(r"Expected a dot import path string: (\S+)", message)):
         return f"--{key}: expected the name or path of a class, got {match[1]}{_did_you_mean(match[1], known)}"
     if match := re.search(r"No module named '(.+?)'", message):
         return f"--{key}: expected the name or path of a class, but there is no module {match[1]}"
     got = re.search(r"(?:Got|Given) value: ([^ ]+?)\.?(?: |$)", message)
-    types = re.search(r"Subtypes: \[(.*?)\] Errors", message) or re.search(r"Expected an? (<class '\w+'>)", message)
+    types = types or re.search(r"Expected an? (<class '\w+'>)", message)
     if not got or not types:
         return f"--{key}: {message.split(':', 1)[1].strip()}"
     names = re.findall(r"<class '(?:\w+\.)*(\w+)'>|Literal\[(.*?)\]", types[1])

@@ -44,6 +44,7 @@ def fit(cli: FashionCLI) -> dict[str, Any]:
 def test(cli: FashionCLI) -> dict[str, dict[str, float]]:
     """Evaluates a checkpoint on every split: split to `{"loss", "accuracy", "images"}`."""
     if cli.trainer.is_global_zero:
+        print(f"device      {describe_device(cli.trainer)}")
         _say_what_is_taken(cli)
     splits = results.evaluate(cli.trainer, cli.model, cli.datamodule, cli.checkpoint)
     if cli.trainer.is_global_zero:
@@ -57,6 +58,7 @@ def predict(cli: FashionCLI) -> list[dict[str, Any]]:
     if cli.config.out and Path(cli.config.out).suffix not in (".csv", ".json"):
         raise UserError(f"--out: expected a name that ends in .csv or .json, got {cli.config.out}")
     results.load_weights(cli.model, cli.checkpoint)
+    print(f"device      {describe_device(cli.trainer)}")
     _say_what_is_taken(cli)
     seen, prepared, skipped = [], [], 0
     for path in track(paths, "preparing", transient=True, disable=not sys.stdout.isatty()):
@@ -101,7 +103,6 @@ def _write_predictions(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def _say_what_is_taken(cli: FashionCLI) -> None:
-    print(f"device      {describe_device(cli.trainer)}")
     print(f"checkpoint  {cli.checkpoint}")
     for departure in cli.departures:
         print(f"differs     {departure}")

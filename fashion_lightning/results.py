@@ -50,7 +50,7 @@ def load_weights(model: pl.LightningModule, checkpoint: Path) -> None:
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model.load_state_dict(content["state_dict"])
-    except (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, UnpicklingError) as error:
+    except (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{checkpoint} is not a checkpoint of this model ({type(error).__name__}: {reason}); "

@@ -1,28 +1,93 @@
 import re
+from pathlib import Path
 
 import pytest
 
-from fashion_lightning import fit
+from fashion_lightning import fit, test
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """YAML files with one mistake each, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "typo.yaml").write_text("trainer:\n  max_epoch: 3\n")
+    (tmp_path / "class.yaml").write_text("model:\n  network: FashionCN\n")
+    (tmp_path / "broken.yaml").write_text("a: [1,\n")
+    (tmp_path / "type.yaml").write_text("data:\n  batch_size: many\n")
+    (tmp_path / "text.yaml").write_text("no settings\n")
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (
-            ["--data.verify", "false", "--data.data_dir", "nothing_here"],
-            "expected train-images-idx3-ubyte, .* in nothing_here/",
-        ),
-        (["--ckpt_path", "best"], "--ckpt_path best: expected best, last, run:N or the path"),
+        ("--data.verify false --data.data_dir nothing", "expected train-images-idx3-ubyte, .* in nothing/"),
+        ("--ckpt_path best", "--ckpt_path best: expected best, last, run:N or the path"),
+        ("--trainer.max_epoch 3", r"unknown flag --trainer\.max_epoch; did you mean --trainer\.max_epochs\?"),
+        ("--data.batch 3", r"unknown flag --data\.batch\b"),
+        ("--nonsense", "unknown flag --nonsense$"),
+        ("stray", "unknown argument stray$"),
+        ("--model.network FashionCN", r"--model\.network: .* got FashionCN; did you mean FashionCNN\?"),
+        ("--model.network nowhere.Net", r"--model\.network: .* there is no module nowhere"),
+        ("--model.optimizer Adamm", r"--model\.optimizer: .* got Adamm; did you mean Adam\?"),
+        ("--model.lr_scheduler StepL", r"--model\.lr_scheduler: .* did you mean StepLR\?"),
+        ("--model.optimizer SGD --model.optimizer.lrr 1", r"unknown flag --model\.optimizer\.lrr"),
+        ("--model.optimizer.lr -1", r"--model\.optimizer.*: Invalid learning rate: -1"),
+        ("--model.optimizer.lr x", r"--model\.optimizer\.lr: expected float.*, got x"),
+        ("--data.batch_size many", r"--data\.batch_size: expected int, got many$"),
+        ("--data.batch_size 0", r"--data\.batch_size: expected 1 or more, got 0$"),
+        ("--data.split_seed -1", r"--data\.split_seed: expected 0 to 4294967295, got -1$"),
+        ("--seed_everything true", "--seed_everything: expected int, got [Tt]rue$"),
+        ("--seed_everything -1", "--seed_everything: expected 0 to 4294967295, got -1$"),
+        ("--trainer.max_epochs x", r"--trainer\.max_epochs: expected int, null, got x$"),
+        ("--trainer.precision bf17", r"--trainer\.precision: expected .*bf16-mixed.*, got bf17$"),
+        ("--trainer.accelerator gpu", r"gpu.* use --trainer\.accelerator cpu or auto$"),
+        ("--trainer.accelerator xpuu", "invalid accelerator name"),
+        ("--config typo.yaml", r"unknown key trainer\.max_epoch; did you mean trainer\.max_epochs\?"),
+        ("--config class.yaml", r"--model\.network: .* did you mean FashionCNN\?"),
+        ("--config broken.yaml", "parsing config"),
+        ("--config type.yaml", r"--data\.batch_size: expected int, got many$"),
+        ("--config text.yaml", "Unexpected config: no settings"),
+        ("--config gone.yaml", "--config: .*does not exist.*gone.yaml"),
     ],
 )
-def test_bad_input_gets_one_line_and_exit_2(tmp_path, monkeypatch, capsys, flags, message):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("files")
+def test_bad_input_gets_one_line_and_exit_2(flags, message, capsys):
     with pytest.raises(SystemExit) as exit_:
-        fit.main(flags)
+        fit.main(flags.split())
     assert exit_.value.code == 2
-    [line] = capsys.readouterr().err.splitlines()
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    [line] = shown.err.splitlines()
     assert line.startswith("error: ")
     assert re.search(message, line)
+    assert not Path("lightning_logs").exists()
+
+
+def test_errors_are_one_line_in_a_real_process_too(run_module):
+    done = run_module("fit", "--trainer.acelerator", "cpu")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: unknown flag --trainer.acelerator; did you mean --trainer.accelerator?\n"
+
+
+def test_a_damaged_or_foreign_checkpoint_is_named(tiny_args, capsys):
+    fit.main(tiny_args)
+    best = Path("lightning_logs/version_0/checkpoints/best.ckpt")
+    whole = best.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"text"):
+        best.write_bytes(content)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            test.main([])
+        assert exit_.value.code == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert f"{best} is not a checkpoint of this model" in line
+
+
+def test_what_differs_from_the_run_is_said(tiny_args, capsys):
+    fit.main(tiny_args)
+    capsys.readouterr()
+    test.main(["--data.eval_batch_size", "10"])
+    assert "differs     --data.eval_batch_size: 10, in the run of the checkpoint 16\n" in capsys.readouterr().out
 
 
 def test_printed_settings_are_accepted_and_win_from_left_to_right(tmp_path, monkeypatch, capsys):
@@ -59,14 +124,6 @@ def test_the_assignment_is_the_default(capsys):
         "split_seed: 0",
     ):
         assert f"{setting}\n" in out
-
-
-@pytest.mark.parametrize("flag", ["--trainer.max_epoch", "--data.batch", "--model.lr", "--nonsense"])
-def test_flags_are_not_abbreviated_or_ignored(flag, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        fit.main([flag, "3"])
-    assert exit_.value.code == 2
-    assert flag in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])

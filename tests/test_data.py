@@ -95,10 +95,11 @@ def test_loaders_draw_nothing_from_the_global_generators(data):
     assert (torch.rand(1), np.random.rand()) == expected
 
 
-@pytest.mark.parametrize("sizes", [{"batch_size": 0}, {"eval_batch_size": -1}])
-def test_refuses_empty_batches(sizes):
-    with pytest.raises(ValueError, match="expected batch sizes of 1 or more, got"):
-        FashionMNISTDataModule(**sizes)
+@pytest.mark.parametrize("setting", [{"batch_size": 0}, {"eval_batch_size": -1}, {"split_seed": -1}])
+def test_refuses_what_cannot_be(setting):
+    [(name, value)] = setting.items()
+    with pytest.raises(ValueError, match=rf"--data\.{name}: expected .*, got {value}"):
+        FashionMNISTDataModule(**setting)
 
 
 def test_the_real_split(real_data):

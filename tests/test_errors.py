@@ -28,7 +28,8 @@ KNOWN = ["trainer.max_epochs", "data.batch_size", "FashionCNN", "Adam", "SGD"]
         ),
         (
             'Parser key "a":\n  Does not validate against any of the Union subtypes\n'
-            "  Subtypes: [typing.Literal['x', 'y'], <class 'NoneType'>]\n  Errors:\n    - no\n  Given value type: <class 'str'>\n  Given value: z",
+            "  Subtypes: [typing.Literal['x', 'y'], <class 'NoneType'>]\n  Errors:\n    - no\n"
+            "  Given value type: <class 'str'>\n  Given value: z",
             "--a: expected x, y, null, got z",
         ),
         ("Something else\n  over lines", "Something else over lines"),

@@ -25,7 +25,7 @@ def test_two_processes_train_and_every_number_of_them_evaluates_alike(tiny_args,
         assert results[split]["loss"] == pytest.approx(values["loss"], rel=1e-12)
 
 
-def test_a_global_batch_that_cannot_be_shared_ends_all_processes(tiny_args, run_module):
+def test_a_batch_that_cannot_be_shared_is_refused_before_any_process_starts(tiny_args, run_module):
     done = run_module("fit", *tiny_args, *TWO, "--data.batch_size", "25")
-    assert done.returncode != 0
-    assert "2 processes can share equally, got one of 25 images" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --data.batch_size: expected a multiple of the 2 processes, got 25\n"
