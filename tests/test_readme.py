@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 from fashion_lightning import fit
 
@@ -31,10 +32,12 @@ def test_the_commands_work_one_after_the_other(tiny_args, monkeypatch, tmp_path)
     [network] = re.findall(r"```python\n# my_networks.py\n(.*?)```", TEXT, re.S)
     (tmp_path / "my_networks.py").write_text(network)
     monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "wardrobe").mkdir()
+    Image.new("L", (28, 28)).save(tmp_path / "wardrobe" / "black.png")
     fit.main(tiny_args)
     for command in JOBS:
         module, *flags = shlex.split(command)[2:]
-        tiny = [] if module.endswith(".test") else tiny_args
+        tiny = tiny_args if module.endswith(".fit") else []
         if "ddp" in flags:
             subprocess.run([sys.executable, "-m", module, *tiny, *flags], check=True, env=os.environ)
             continue
