@@ -27,6 +27,7 @@ from fashion_lightning.callbacks import ProgressBar, RunRecord
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data import FashionMNISTDataModule
 from fashion_lightning.errors import UserError, explain
+from fashion_lightning.files import CLASSES, IMAGE_SIZE
 from fashion_lightning.inspection import Inspection
 
 TRAINER_DEFAULTS = {
@@ -66,7 +67,8 @@ class RunFolder(CSVLogger):
 
 
 class FashionCLI(LightningCLI):
-    """Everything a job needs, from its command line: `trainer`, `model`, `datamodule`, `checkpoint`, `record`.
+    """Everything a job needs, from its command line: `trainer`, `model`, `datamodule`, `checkpoint`, and for a
+    fit `record` and `keeper` of checkpoints.
 
     A job that starts from a checkpoint takes the settings of the checkpoint's run; flags win over them.
     """
@@ -77,6 +79,7 @@ class FashionCLI(LightningCLI):
         self.run_folder: Path | None = None  # of the checkpoint
         self.departures: list[str] = []  # from the settings of that run
         self.record: RunRecord | None = None
+        self.keeper: ModelCheckpoint | None = None
         super().__init__(
             FashionClassifier,
             FashionMNISTDataModule,
@@ -141,10 +144,22 @@ class FashionCLI(LightningCLI):
         batch_size, processes = self.datamodule.batch_size, self.trainer.world_size
         if batch_size % processes:
             raise UserError(f"--data.batch_size: expected a multiple of the {processes} processes, got {batch_size}")
+        self._try_network()
         try:
             self.model.configure_optimizers()
         except (ValueError, TypeError) as error:
             raise UserError(f"--model.optimizer, --model.lr_scheduler: {error}") from error
+
+    def _try_network(self) -> None:
+        try:
+            with torch.no_grad(), torch.random.fork_rng():
+                logits = self.model.eval()(torch.zeros(2, 1, *IMAGE_SIZE))
+        except Exception as error:  # a network of the user's own may raise anything
+            raise UserError(f"--model.network: cannot use images (B, 1, 28, 28): {error}") from error
+        self.model.train()
+        if logits.shape != (2, len(CLASSES)):
+            expected = f"logits (B, {len(CLASSES)}) for images (B, 1, 28, 28)"
+            raise UserError(f"--model.network: expected {expected}, got {tuple(logits.shape)} for B = 2")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self.config_init.trainer
@@ -168,7 +183,8 @@ class FashionCLI(LightningCLI):
             elif settings.logger is False:
                 kwargs["logger"] = RunFolder(**folder)
             if settings.enable_checkpointing is not False:
-                callbacks.append(ModelCheckpoint(filename="best", monitor="val/accuracy", mode="max", save_last=True))
+                self.keeper = ModelCheckpoint(filename="best", monitor="val/accuracy", mode="max", save_last=True)
+                callbacks.append(self.keeper)
             self.record = RunRecord(settings.max_time)
             callbacks.append(self.record)
         self.trainer_defaults = {**TRAINER_DEFAULTS, "callbacks": callbacks}

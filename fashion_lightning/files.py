@@ -34,6 +34,7 @@ CLASSES = (
     "Ankle boot",
 )
 
+IMAGE_SIZE = (28, 28)
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_DIR = Path("/usr/share/datasets/fashion-mnist")
 NETWORK_TIMEOUT_SECONDS = 30
@@ -217,7 +218,7 @@ def _parse(name: str, content: bytearray) -> Tensor:
 
 
 def _check(images: Tensor, labels: Tensor, names: str) -> None:
-    if images.shape[1:] != (28, 28) or len(images) != len(labels) or not len(images):
+    if images.shape[1:] != IMAGE_SIZE or len(images) != len(labels) or not len(images):
         got = f"images {tuple(images.shape)} and labels {tuple(labels.shape)}"
         raise DataError(f"{names}: expected images (N, 28, 28) and labels (N,), got {got}")
     if labels.max() >= len(CLASSES):

@@ -173,7 +173,10 @@ def _add_graph(writer: SummaryWriter, network: nn.Module, image: Tensor) -> None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*jit.trace.* is deprecated")  # SummaryWriter knows no other way
         warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")  # checks of the input's shape
-        writer.add_graph(copy.deepcopy(network).cpu().eval(), normalize(image))
+        try:
+            writer.add_graph(copy.deepcopy(network).cpu().eval(), normalize(image))
+        except Exception as error:  # tracing fails on many a good network, and must not cost its results
+            warnings.warn(f"TensorBoard gets no graph of the network: {error}", stacklevel=2)
 
 
 def _add_embedding(

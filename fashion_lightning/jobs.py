@@ -30,7 +30,7 @@ def fit(cli: FashionCLI) -> dict[str, Any]:
         _say_what_is_taken(cli)
     trainer.fit(model, datamodule=data, ckpt_path=cli.checkpoint, weights_only=True)
     summary = results.describe_run(trainer, model, record, cli.config.seed_everything)
-    best = trainer.checkpoint_callback and trainer.checkpoint_callback.best_model_path
+    best = cli.keeper.best_model_path if cli.keeper else ""
     checkpoint = Path(best) if best else None  # none where nothing was validated or kept: the weights as they are
     splits = results.evaluate(trainer, model, data, checkpoint)
     summary = {**splits, **summary, "config": cli.config_name, "checkpoint": str(checkpoint) if checkpoint else None}

@@ -9,8 +9,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from fashion_lightning.errors import UserError
+from fashion_lightning.files import IMAGE_SIZE
 
-SIDE = 28  # pixels of a data set image
 FAINT = 3  # of 255: what differs less from the background belongs to it,
 NOISE = 4  # and what differs by less than this many standard deviations of the border
 STRAY = 0.01  # of a row or column: with fewer pixels of garment it is noise
@@ -40,7 +40,7 @@ def prepare(image: Image.Image) -> Tensor:
     cropped to the garment, padded to a square and scaled down, as the data set's authors did. A grey picture of
     28x28 pixels is one of the data set and stays as it is.
     """
-    if image.size == (SIDE, SIDE) and image.mode == "L":
+    if image.size == IMAGE_SIZE and image.mode == "L":
         return torch.from_numpy(np.array(image))
     pixels = _grey(ImageOps.exif_transpose(image))
     width = max(1, min(pixels.shape) // 50)
@@ -57,10 +57,10 @@ def prepare(image: Image.Image) -> Tensor:
     if len(rows) and len(columns):
         pixels = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     cropped = Image.fromarray(pixels.round().astype(np.uint8))
-    small = ImageOps.contain(cropped, (SIDE, SIDE), Image.Resampling.LANCZOS)
-    square = Image.new("L", (SIDE, SIDE))
+    small = ImageOps.contain(cropped, IMAGE_SIZE, Image.Resampling.LANCZOS)
+    square = Image.new("L", IMAGE_SIZE)
     # In the middle; where that is between two pixels, the data set has the wider margin on the left and on top.
-    square.paste(small, ((SIDE + 1 - small.width) // 2, (SIDE + 1 - small.height) // 2))
+    square.paste(small, ((square.width + 1 - small.width) // 2, (square.height + 1 - small.height) // 2))
     return torch.from_numpy(np.array(square))
 
 

@@ -40,7 +40,8 @@ def evaluate(
         )
         # The accuracy is a float32 quotient; in float64 it is the quotient of the counts again.
         splits[split] = {"loss": loss, "accuracy": round(accuracy * images) / images, "images": int(images)}
-        if images != len(indices) and trainer.limit_test_batches == 1.0:
+        is_limited = isinstance(trainer.limit_test_batches, int) or trainer.limit_test_batches < 1
+        if images != len(indices) and not is_limited:
             raise RuntimeError(f"expected to evaluate {len(indices)} images of {split}, got {int(images)}")
     return splits
 

@@ -28,6 +28,13 @@ def files(tmp_path, monkeypatch):
         ("stray", "unknown argument stray$"),
         ("--model.network FashionCN", r"--model\.network: .* got FashionCN; did you mean FashionCNN\?"),
         ("--model.network nowhere.Net", r"--model\.network: .* there is no module nowhere"),
+        ("--model.network torch.nn.Identity", r"--model\.network: expected logits \(B, 10\) .*, got \(2, 1, 28, 28\)"),
+        ("--model.network.num_classes 12", r"--model\.network: expected logits \(B, 10\) .*, got \(2, 12\)"),
+        ("--model.network torch.nn.LazyLinear --model.network.out_features 10", r"--model\.network: expected logits"),
+        (
+            "--model.network torch.nn.Bilinear --model.network {in1_features:1,in2_features:1,out_features:1}",
+            "model.network",
+        ),
         ("--model.optimizer Adamm", r"--model\.optimizer: .* got Adamm; did you mean Adam\?"),
         ("--model.lr_scheduler StepL", r"--model\.lr_scheduler: .* did you mean StepLR\?"),
         ("--model.optimizer SGD --model.optimizer.lrr 1", r"unknown flag --model\.optimizer\.lrr"),

@@ -101,14 +101,19 @@ def test_the_saved_config_runs_again_as_it_is(tiny_args):
     assert first == second
 
 
-def test_evaluating_the_best_of_the_newest_run_repeats_its_results(tiny_args, capsys):
-    network = ["--model.network", "FashionCNN", "--model.network.num_classes", "12"]
-    results = fit.main([*tiny_args, *network])
+def test_evaluating_the_best_of_the_newest_run_repeats_its_results(tiny_args, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "wide.py").write_text(
+        "from torch import nn\nclass Wide(nn.Sequential):\n    def __init__(self, width=8):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(784, width), nn.Linear(width, 10))\n"
+    )
+    settings = ["--model.network", "wide.Wide", "--model.network.width", "9", "--data.split_seed", "5"]
+    results = fit.main([*tiny_args, *settings])
     fit_table = re.findall(r"^(?:train|val|test) .*", capsys.readouterr().out, re.M)
-    before = sorted(Path().rglob("*"))
+    before = sorted(Path("lightning_logs").rglob("*"))
     evaluated = test.main([])
     assert evaluated == {split: results[split] for split in ("train", "val", "test")}
-    assert sorted(Path().rglob("*")) == before
+    assert sorted(Path("lightning_logs").rglob("*")) == before
     out = capsys.readouterr().out
     assert re.findall(r"^(?:train|val|test) .*", out, re.M) == fit_table
     assert "version_0/checkpoints/best.ckpt" in out
@@ -163,6 +168,12 @@ def test_works_without_a_best_checkpoint(tiny_args, capsys, flags):
     assert all(line.startswith("warning: ") and "val/accuracy" in line for line in said)
     assert results["checkpoint"] is None
     assert results["test"]["images"] == 203
+
+
+def test_a_development_run_leaves_nothing_behind(tiny_args):
+    results = fit.main([*tiny_args, "--trainer.fast_dev_run", "true"])
+    assert (results["steps"], results["test"]["images"], results["checkpoint"]) == (1, 16, None)
+    assert not list(Path().iterdir())
 
 
 def test_says_what_it_does_in_a_pipe_and_warns_of_nothing(tiny_args, run_module):
