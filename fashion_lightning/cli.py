@@ -182,7 +182,9 @@ class FashionCLI(LightningCLI):
                 kwargs["logger"] = TensorBoardLogger(**folder, default_hp_metric=False)
             elif settings.logger is False:
                 kwargs["logger"] = RunFolder(**folder)
-            if settings.enable_checkpointing is not False:
+            if settings.fast_dev_run:
+                kwargs["enable_checkpointing"] = False
+            elif settings.enable_checkpointing is not False:
                 self.keeper = ModelCheckpoint(filename="best", monitor="val/accuracy", mode="max", save_last=True)
                 callbacks.append(self.keeper)
             self.record = RunRecord(settings.max_time)
