@@ -26,8 +26,10 @@ SHEET_PICTURES = 60
 def fit(cli: FashionCLI) -> dict[str, Any]:
     """Trains, evaluates the best checkpoint on every split, and writes down what came out, as `results.json`."""
     trainer, model, data, record = cli.trainer, cli.model, cli.datamodule, cli.record
-    if cli.checkpoint and trainer.is_global_zero:
-        _say_what_is_taken(cli)
+    if cli.checkpoint:
+        results.load_weights(model, cli.checkpoint)  # says so if it cannot be used
+        if trainer.is_global_zero:
+            _say_what_is_taken(cli)
     trainer.fit(model, datamodule=data, ckpt_path=cli.checkpoint, weights_only=True)
     summary = results.describe_run(trainer, model, record, cli.config.seed_everything)
     best = cli.keeper.best_model_path if cli.keeper else ""
@@ -55,41 +57,44 @@ def test(cli: FashionCLI) -> dict[str, dict[str, float]]:
 def predict(cli: FashionCLI) -> list[dict[str, Any]]:
     """Rows of `file` and `top`, the likeliest classes of each picture; exit 1 if some files are no pictures."""
     paths = pictures.find(cli.config.pictures)
-    if cli.config.out and Path(cli.config.out).suffix not in (".csv", ".json"):
-        raise UserError(f"--out: expected a name that ends in .csv or .json, got {cli.config.out}")
+    for flag, suffixes in (("out", (".csv", ".json")), ("sheet", (".png",))):
+        if cli.config[flag] and Path(cli.config[flag]).suffix not in suffixes:
+            raise UserError(f"--{flag}: expected a name that ends in {' or '.join(suffixes)}, got {cli.config[flag]}")
     results.load_weights(cli.model, cli.checkpoint)
     print(f"device      {describe_device(cli.trainer)}")
     _say_what_is_taken(cli)
-    seen, prepared, skipped = [], [], 0
-    for path in track(paths, "preparing", transient=True, disable=not sys.stdout.isatty()):
-        try:
-            with warnings.catch_warnings(), Image.open(path) as image:
-                warnings.simplefilter("error")  # Pillow's of damaged or enormous files
-                prepared.append(pictures.prepare(image))
-            seen.append(path)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
-            skipped += 1
-            print(f"skipped {path}: {' '.join(str(error).split())}", file=sys.stderr)
+    prepared = _prepare(paths)
     rows = []
-    if seen:
-        images = torch.stack(prepared)
+    if prepared:
+        images = torch.stack(list(prepared.values()))
         loader = DataLoader(normalize(images.unsqueeze(1)), cli.datamodule.eval_batch_size)
         probabilities = torch.cat(cli.trainer.predict(cli.model, loader)).float().softmax(1)
-        for path, values, classes in zip(seen, *probabilities.topk(TOP), strict=True):
-            top = [
-                {"class": CLASSES[c], "probability": v} for c, v in zip(classes.tolist(), values.tolist(), strict=True)
-            ]
-            rows.append({"file": str(path), "top": top})
+        for path, values, classes in zip(prepared, *probabilities.topk(TOP), strict=True):
+            likeliest = zip(classes.tolist(), values.tolist(), strict=True)
+            rows.append({"file": str(path), "top": [{"class": CLASSES[c], "probability": p} for c, p in likeliest]})
         results.print_predictions(rows)
         if cli.config.out:
             _write_predictions(rows, Path(cli.config.out))
         if cli.config.sheet:
-            figure = figures.picture_sheet(seen[:SHEET_PICTURES], images[:SHEET_PICTURES], rows[:SHEET_PICTURES])
-            figure.savefig(cli.config.sheet)
-    if skipped:
-        print(f"{skipped} of {len(paths)} files skipped", file=sys.stderr)
+            shown = slice(SHEET_PICTURES)
+            figures.picture_sheet(list(prepared)[shown], images[shown], rows[shown]).savefig(cli.config.sheet)
+    if len(prepared) < len(paths):
+        print(f"{len(paths) - len(prepared)} of {len(paths)} files skipped", file=sys.stderr)
         raise SystemExit(1)
     return rows
+
+
+def _prepare(paths: list[Path]) -> dict[Path, torch.Tensor]:
+    """What the network will see (28, 28) uint8 of each picture; names the files that are none."""
+    prepared = {}
+    for path in track(paths, "preparing", transient=True, disable=not sys.stdout.isatty()):
+        try:
+            with warnings.catch_warnings(), Image.open(path) as image:
+                warnings.simplefilter("error")  # Pillow's of damaged or enormous files
+                prepared[path] = pictures.prepare(image)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
+            print(f"skipped {path}: {' '.join(str(error).split())}", file=sys.stderr)
+    return prepared
 
 
 def _write_predictions(rows: list[dict[str, Any]], path: Path) -> None:

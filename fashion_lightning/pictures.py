@@ -17,7 +17,7 @@ STRAY = 0.01  # of a row or column: with fewer pixels of garment it is noise
 
 
 def find(names: Iterable[str]) -> list[Path]:
-    """The files that are named, and all files in and below the folders that are named.
+    """The files that are named, and all files in and below the folders that are named, each once.
 
     Raises:
         UserError: There is nothing to predict.
@@ -30,7 +30,7 @@ def find(names: Iterable[str]) -> list[Path]:
         raise UserError(
             "expected pictures or folders of pictures, got none: python -m fashion_lightning.predict photo.jpg"
         )
-    return paths
+    return list(dict.fromkeys(paths))
 
 
 def prepare(image: Image.Image) -> Tensor:

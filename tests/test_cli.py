@@ -80,14 +80,15 @@ def test_a_damaged_or_foreign_checkpoint_is_named(tiny_args, capsys):
     fit.main(tiny_args)
     best = Path("lightning_logs/version_0/checkpoints/best.ckpt")
     whole = best.read_bytes()
+    capsys.readouterr()
     for content in (whole[: len(whole) // 2], b"", b"text"):
         best.write_bytes(content)
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            test.main([])
-        assert exit_.value.code == 2
-        [line] = capsys.readouterr().err.splitlines()
-        assert f"{best} is not a checkpoint of this model" in line
+        for job in (test.main, fit.main):
+            with pytest.raises(SystemExit) as exit_:
+                job(["--ckpt_path", str(best)])
+            assert exit_.value.code == 2
+            [line] = capsys.readouterr().err.splitlines()
+            assert f"{best} is not a checkpoint of this model" in line
 
 
 def test_what_differs_from_the_run_is_said(tiny_args, capsys):

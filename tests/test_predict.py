@@ -65,7 +65,8 @@ def test_what_is_no_picture_is_named_and_skipped(wardrobe, run_module):
     ("args", "message"),
     [
         ([], "expected pictures or folders of pictures, got none"),
-        (["x.png", "--out", "p.xls"], "ends in .csv or .json"),
+        (["x.png", "--out", "p.xls"], "--out: expected a name that ends in .csv or .json, got p.xls"),
+        (["x.png", "--sheet", "s.txt"], "--sheet: expected a name that ends in .png, got s.txt"),
     ],
 )
 def test_bad_calls_get_one_line(wardrobe, capsys, args, message):
