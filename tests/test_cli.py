@@ -5,6 +5,44 @@ import pytest
 
 from fashion_lightning import fit, test
 
+MISTAKES = [
+    ("--data.verify false --data.data_dir nothing", "expected train-images-idx3-ubyte, .* in nothing/"),
+    ("--ckpt_path best", "--ckpt_path best: expected best, last, run:N or the path"),
+    ("--trainer.max_epoch 3", r"unknown flag --trainer\.max_epoch; did you mean --trainer\.max_epochs\?"),
+    ("--data.batch 3", r"unknown flag --data\.batch\b"),
+    ("--nonsense", "unknown flag --nonsense$"),
+    ("stray", "unknown argument stray$"),
+    ("--model.network FashionCN", r"--model\.network: .* got FashionCN; did you mean FashionCNN\?"),
+    ("--model.network nowhere.Net", r"--model\.network: .* there is no module nowhere"),
+    ("--model.network torch.nn.Identity", r"--model\.network: expected logits \(B, 10\) .*, got \(2, 1, 28, 28\)"),
+    ("--model.network.num_classes 12", r"--model\.network: expected logits \(B, 10\) .*, got \(2, 12\)"),
+    ("--model.network torch.nn.LazyLinear --model.network.out_features 10", r"--model\.network: expected logits"),
+    (
+        "--model.network torch.nn.Bilinear --model.network {in1_features:1,in2_features:1,out_features:1}",
+        "model.network",
+    ),
+    ("--model.optimizer Adamm", r"--model\.optimizer: .* got Adamm; did you mean Adam\?"),
+    ("--model.lr_scheduler StepL", r"--model\.lr_scheduler: .* did you mean StepLR\?"),
+    ("--model.optimizer SGD --model.optimizer.lrr 1", r"unknown flag --model\.optimizer\.lrr"),
+    ("--model.optimizer.lr -1", r"--model\.optimizer.*: Invalid learning rate: -1"),
+    ("--model.optimizer.lr x", r"--model\.optimizer\.lr: expected float.*, got x"),
+    ("--data.batch_size many", r"--data\.batch_size: expected int, got many$"),
+    ("--data.batch_size 0", r"--data\.batch_size: expected 1 or more, got 0$"),
+    ("--data.split_seed -1", r"--data\.split_seed: expected 0 to 4294967295, got -1$"),
+    ("--seed_everything true", "--seed_everything: expected int, got [Tt]rue$"),
+    ("--seed_everything -1", "--seed_everything: expected 0 to 4294967295, got -1$"),
+    ("--trainer.max_epochs x", r"--trainer\.max_epochs: expected int, null, got x$"),
+    ("--trainer.precision bf17", r"--trainer\.precision: expected .*bf16-mixed.*, got bf17$"),
+    ("--trainer.accelerator gpu", r"gpu.* use --trainer\.accelerator cpu or auto$"),
+    ("--trainer.accelerator xpuu", "invalid accelerator name"),
+    ("--config typo.yaml", r"unknown key trainer\.max_epoch; did you mean trainer\.max_epochs\?"),
+    ("--config class.yaml", r"--model\.network: .* did you mean FashionCNN\?"),
+    ("--config broken.yaml", "parsing config"),
+    ("--config type.yaml", r"--data\.batch_size: expected int, got many$"),
+    ("--config text.yaml", "Unexpected config: no settings"),
+    ("--config gone.yaml", "--config: .*does not exist.*gone.yaml"),
+]
+
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
@@ -17,46 +55,7 @@ def files(tmp_path, monkeypatch):
     (tmp_path / "text.yaml").write_text("no settings\n")
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ("--data.verify false --data.data_dir nothing", "expected train-images-idx3-ubyte, .* in nothing/"),
-        ("--ckpt_path best", "--ckpt_path best: expected best, last, run:N or the path"),
-        ("--trainer.max_epoch 3", r"unknown flag --trainer\.max_epoch; did you mean --trainer\.max_epochs\?"),
-        ("--data.batch 3", r"unknown flag --data\.batch\b"),
-        ("--nonsense", "unknown flag --nonsense$"),
-        ("stray", "unknown argument stray$"),
-        ("--model.network FashionCN", r"--model\.network: .* got FashionCN; did you mean FashionCNN\?"),
-        ("--model.network nowhere.Net", r"--model\.network: .* there is no module nowhere"),
-        ("--model.network torch.nn.Identity", r"--model\.network: expected logits \(B, 10\) .*, got \(2, 1, 28, 28\)"),
-        ("--model.network.num_classes 12", r"--model\.network: expected logits \(B, 10\) .*, got \(2, 12\)"),
-        ("--model.network torch.nn.LazyLinear --model.network.out_features 10", r"--model\.network: expected logits"),
-        (
-            "--model.network torch.nn.Bilinear --model.network {in1_features:1,in2_features:1,out_features:1}",
-            "model.network",
-        ),
-        ("--model.optimizer Adamm", r"--model\.optimizer: .* got Adamm; did you mean Adam\?"),
-        ("--model.lr_scheduler StepL", r"--model\.lr_scheduler: .* did you mean StepLR\?"),
-        ("--model.optimizer SGD --model.optimizer.lrr 1", r"unknown flag --model\.optimizer\.lrr"),
-        ("--model.optimizer.lr -1", r"--model\.optimizer.*: Invalid learning rate: -1"),
-        ("--model.optimizer.lr x", r"--model\.optimizer\.lr: expected float.*, got x"),
-        ("--data.batch_size many", r"--data\.batch_size: expected int, got many$"),
-        ("--data.batch_size 0", r"--data\.batch_size: expected 1 or more, got 0$"),
-        ("--data.split_seed -1", r"--data\.split_seed: expected 0 to 4294967295, got -1$"),
-        ("--seed_everything true", "--seed_everything: expected int, got [Tt]rue$"),
-        ("--seed_everything -1", "--seed_everything: expected 0 to 4294967295, got -1$"),
-        ("--trainer.max_epochs x", r"--trainer\.max_epochs: expected int, null, got x$"),
-        ("--trainer.precision bf17", r"--trainer\.precision: expected .*bf16-mixed.*, got bf17$"),
-        ("--trainer.accelerator gpu", r"gpu.* use --trainer\.accelerator cpu or auto$"),
-        ("--trainer.accelerator xpuu", "invalid accelerator name"),
-        ("--config typo.yaml", r"unknown key trainer\.max_epoch; did you mean trainer\.max_epochs\?"),
-        ("--config class.yaml", r"--model\.network: .* did you mean FashionCNN\?"),
-        ("--config broken.yaml", "parsing config"),
-        ("--config type.yaml", r"--data\.batch_size: expected int, got many$"),
-        ("--config text.yaml", "Unexpected config: no settings"),
-        ("--config gone.yaml", "--config: .*does not exist.*gone.yaml"),
-    ],
-)
+@pytest.mark.parametrize(("flags", "message"), MISTAKES)
 @pytest.mark.usefixtures("files")
 def test_bad_input_gets_one_line_and_exit_2(flags, message, capsys):
     with pytest.raises(SystemExit) as exit_:
@@ -68,6 +67,17 @@ def test_bad_input_gets_one_line_and_exit_2(flags, message, capsys):
     assert line.startswith("error: ")
     assert re.search(message, line)
     assert not Path("lightning_logs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("flags", "message"), MISTAKES)
+@pytest.mark.usefixtures("files")
+def test_bad_input_gets_one_line_in_a_real_process(flags, message, run_module):
+    done = run_module("fit", *flags.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(message, line)
 
 
 def test_errors_are_one_line_in_a_real_process_too(run_module):
