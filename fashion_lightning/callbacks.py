@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import RichProgressBar, Timer
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, Timer
 from pytorch_lightning.loggers import CSVLogger
 
 COLUMNS = ("epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
@@ -30,6 +30,26 @@ class ProgressBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {current_epoch + 1}".ljust(len(self.validation_description))
+
+
+class Keeper(ModelCheckpoint):
+    """Keeps `best.ckpt`, by validation accuracy, and `last.ckpt`."""
+
+    def __init__(self) -> None:
+        super().__init__(filename="best", monitor="val/accuracy", mode="max", save_last=True)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on with the best so far if it lies in this run's folder, wherever that has been since."""
+        folder = Path(self.dirpath)
+
+        def here(path: str) -> str:
+            return str(folder / Path(path).name) if path else path
+
+        if (folder / "best.ckpt").is_file():
+            paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+            moved = {name: here(state_dict[name]) for name in paths}
+            best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+            super().load_state_dict({**state_dict, **moved, "best_k_models": best, "dirpath": self.dirpath})
 
 
 class RunRecord(Timer):

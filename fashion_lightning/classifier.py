@@ -78,7 +78,8 @@ class FashionClassifier(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: dict[str, Tensor], batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         # Not in every step: a call of `log` costs a tenth of one on a CPU.
-        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:
+        every = self.trainer.log_every_n_steps  # 0 for never
+        if every and self.trainer.global_step % every == 0:
             lr = self.trainer.optimizers[0].param_groups[0]["lr"]
             self.log_dict({"train/loss_step": outputs["loss"], "lr": lr}, prog_bar=True)
 

@@ -18,12 +18,11 @@ import torch
 from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from fashion_lightning import checkpoints, networks
-from fashion_lightning.callbacks import ProgressBar, RunRecord
+from fashion_lightning.callbacks import Keeper, ProgressBar, RunRecord
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data import FashionMNISTDataModule
 from fashion_lightning.errors import UserError, explain
@@ -79,7 +78,7 @@ class FashionCLI(LightningCLI):
         self.run_folder: Path | None = None  # of the checkpoint
         self.departures: list[str] = []  # from the settings of that run
         self.record: RunRecord | None = None
-        self.keeper: ModelCheckpoint | None = None
+        self.keeper: Keeper | None = None
         super().__init__(
             FashionClassifier,
             FashionMNISTDataModule,
@@ -144,6 +143,11 @@ class FashionCLI(LightningCLI):
         batch_size, processes = self.datamodule.batch_size, self.trainer.world_size
         if batch_size % processes:
             raise UserError(f"--data.batch_size: expected a multiple of the {processes} processes, got {batch_size}")
+        if self.trainer.overfit_batches:
+            raise UserError("--trainer.overfit_batches: expected 0, as batches here are not redrawn from single images")
+        for departure in self.departures if self.job == "fit" else []:
+            if departure.startswith(("--model.optimizer", "--model.lr_scheduler")):
+                raise UserError(f"{departure}: training goes on with the optimiser and schedule it began with")
         self._try_network()
         try:
             self.model.configure_optimizers()
@@ -185,7 +189,7 @@ class FashionCLI(LightningCLI):
             if settings.fast_dev_run:
                 kwargs["enable_checkpointing"] = False
             elif settings.enable_checkpointing is not False:
-                self.keeper = ModelCheckpoint(filename="best", monitor="val/accuracy", mode="max", save_last=True)
+                self.keeper = Keeper()
                 callbacks.append(self.keeper)
             self.record = RunRecord(settings.max_time)
             callbacks.append(self.record)
@@ -237,6 +241,6 @@ def run(body: Callable[[FashionCLI], Any], args: list[str] | None) -> Any:
             except USER_ERRORS as error:
                 raise UserError(explain(str(error), known=[])) from error
             return body(cli)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+        except (UserError, MisconfigurationException) as error:
+            print(f"error: {explain(str(error), known=[])}", file=sys.stderr)
             raise SystemExit(2) from error

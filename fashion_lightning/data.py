@@ -21,7 +21,7 @@ def normalize(images: Tensor) -> Tensor:
 class FashionMNISTDataModule(pl.LightningDataModule):
     """Batches of images (B, 1, 28, 28), uint8 until they are on the device, then float32, and labels (B,) int64.
 
-    The training file is split into 80 % for training and 20 % for validation; the test file stays whole.
+    The training file is split into training and validation; the test file stays whole.
     `test_dataloader` gives all three, since an evaluation reports all three.
 
     Args:

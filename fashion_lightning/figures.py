@@ -74,7 +74,8 @@ def curves(rows: Sequence[dict[str, float | None]], metric: str) -> Figure:
     ax.set(xlabel="epoch", ylabel=metric, title=f"{metric} of training and validation")
     ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     ax.grid(alpha=0.3)
-    ax.legend()
+    if rows:
+        ax.legend()
     return figure
 
 

@@ -140,7 +140,7 @@ class Inspection(pl.Callback):
             _add_embedding(writer, pl_module, images[:PROJECTOR_IMAGES], labels[:PROJECTOR_IMAGES], step)
         if self._hparams:
             final = {f"hp/{split}_accuracy": trainer.callback_metrics[f"{split}/accuracy"] for split in ("val", "test")}
-            trainer.logger.log_hyperparams(self._hparams, final, step)
+            _board(trainer).log_hyperparams(self._hparams, final, step)
         writer.flush()
 
     def _draw(self, name: str, trainer: pl.Trainer, draw: Any, *args: Any) -> None:
@@ -164,8 +164,12 @@ def _pixels(figure: Figure) -> np.ndarray:
 
 def _writer(trainer: pl.Trainer) -> SummaryWriter | None:
     """TensorBoard's, if this run has one."""
-    loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-    return loggers[0].experiment if loggers else None
+    board = _board(trainer)
+    return board.experiment if board else None
+
+
+def _board(trainer: pl.Trainer) -> TensorBoardLogger | None:
+    return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
 
 
 def _add_graph(writer: SummaryWriter, network: nn.Module, image: Tensor) -> None:

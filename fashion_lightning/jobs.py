@@ -60,6 +60,8 @@ def predict(cli: FashionCLI) -> list[dict[str, Any]]:
     for flag, suffixes in (("out", (".csv", ".json")), ("sheet", (".png",))):
         if cli.config[flag] and Path(cli.config[flag]).suffix not in suffixes:
             raise UserError(f"--{flag}: expected a name that ends in {' or '.join(suffixes)}, got {cli.config[flag]}")
+        if cli.config[flag] and not Path(cli.config[flag]).parent.is_dir():
+            raise UserError(f"--{flag}: expected a file in a folder that is there, got {cli.config[flag]}")
     results.load_weights(cli.model, cli.checkpoint)
     print(f"device      {describe_device(cli.trainer)}")
     _say_what_is_taken(cli)

@@ -11,6 +11,7 @@ from torch import Tensor
 from fashion_lightning.errors import UserError
 from fashion_lightning.files import IMAGE_SIZE
 
+DEEP_MODES = ("I", "F")  # 16 or 32 bits a pixel
 FAINT = 3  # of 255: what differs less from the background belongs to it,
 NOISE = 4  # and what differs by less than this many standard deviations of the border
 STRAY = 0.01  # of a row or column: with fewer pixels of garment it is noise
@@ -38,10 +39,12 @@ def prepare(image: Image.Image) -> Tensor:
 
     The background is what the border of the picture has; if it is light, the picture is inverted. What is left is
     cropped to the garment, padded to a square and scaled down, as the data set's authors did. A grey picture of
-    28x28 pixels is one of the data set and stays as it is.
+    28x28 pixels, in whatever format, is one of the data set and stays as it is.
     """
-    if image.size == IMAGE_SIZE and image.mode == "L":
-        return torch.from_numpy(np.array(image))
+    if image.size == IMAGE_SIZE and not image.mode.startswith(DEEP_MODES):
+        colors = np.array(image.convert("RGBA"))
+        if (colors[..., :3] == colors[..., :1]).all() and (colors[..., 3] == 255).all():
+            return torch.from_numpy(colors[..., 0].copy())
     pixels = _grey(ImageOps.exif_transpose(image))
     width = max(1, min(pixels.shape) // 50)
     edges = (pixels[:width], pixels[-width:], pixels[:, :width], pixels[:, -width:])
@@ -66,7 +69,7 @@ def prepare(image: Image.Image) -> Tensor:
 
 def _grey(image: Image.Image) -> np.ndarray:
     """Luminance (H, W) from 0 to 255; transparency becomes whichever of black and white the garment is not."""
-    if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel
+    if image.mode.startswith(DEEP_MODES):
         pixels = np.asarray(image, np.float64)
         return pixels * (255 / max(pixels.max(), 1))
     if not image.has_transparency_data:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fashion_lightning.callbacks import RunRecord, describe_device
+from fashion_lightning.checkpoints import LOGS
 from fashion_lightning.data import FashionMNISTDataModule
 from fashion_lightning.errors import UserError
 
@@ -68,7 +69,7 @@ def describe_run(trainer: pl.Trainer, model: pl.LightningModule, record: RunReco
     seconds = record.time_elapsed()
     return {
         "fit_seconds": round(seconds, 3),
-        "images_per_second": round(record.images / seconds, 1),
+        "images_per_second": round(record.images / seconds, 1) if seconds else 0.0,
         "epochs": len(record.rows),
         "steps": trainer.global_step,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -121,7 +122,8 @@ def print_card(results: dict[str, Any], run: Path | None) -> None:
         print(f"run         {run}")
         print(f"checkpoint  {results['checkpoint']}")
         print(f"curves      tensorboard --logdir {run.parent}")
-        print("evaluate    python -m fashion_lightning.test")
+        name = run.name.replace("version_", "run:") if run.parent == Path(LOGS) else results["checkpoint"]
+        print(f"evaluate    python -m fashion_lightning.test --ckpt_path {name}")
 
 
 def print_predictions(rows: list[dict[str, Any]]) -> None:
@@ -133,9 +135,10 @@ def print_predictions(rows: list[dict[str, Any]]) -> None:
 
 def _print_table(table: Table) -> None:
     """Between blank lines; as wide as it is where there is no terminal."""
-    for column in table.columns:
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
         column.no_wrap = True
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console(width=None if sys.stdout.isatty() else 10_000, markup=False, highlight=False)
     console.print()
     console.print(table)
     console.print()

@@ -71,7 +71,7 @@ def main(args: list[str] | None = None) -> list[dict[str, Any]]:
     for column in table.columns:
         column.no_wrap = True
     if rows:
-        Console(width=None if sys.stdout.isatty() else 120).print(table)
+        Console(width=None if sys.stdout.isatty() else 10_000, markup=False, highlight=False).print(table)
     else:
         print(f"no runs in {options.root / LOGS} yet; to make one: python -m fashion_lightning.fit")
     return rows

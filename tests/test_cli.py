@@ -35,6 +35,7 @@ MISTAKES = [
     ("--trainer.precision bf17", r"--trainer\.precision: expected .*bf16-mixed.*, got bf17$"),
     ("--trainer.accelerator gpu", r"gpu.* use --trainer\.accelerator cpu or auto$"),
     ("--trainer.accelerator xpuu", "invalid accelerator name"),
+    ("--trainer.overfit_batches 2", r"--trainer\.overfit_batches: expected 0"),
     ("--config typo.yaml", r"unknown key trainer\.max_epoch; did you mean trainer\.max_epochs\?"),
     ("--config class.yaml", r"--model\.network: .* did you mean FashionCNN\?"),
     ("--config broken.yaml", "parsing config"),
@@ -99,6 +100,20 @@ def test_a_damaged_or_foreign_checkpoint_is_named(tiny_args, capsys):
             assert exit_.value.code == 2
             [line] = capsys.readouterr().err.splitlines()
             assert f"{best} is not a checkpoint of this model" in line
+
+
+def test_an_optimizer_cannot_be_changed_on_the_way(tiny_args, capsys):
+    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        fit.main(["--ckpt_path", "last", "--model.optimizer.lr", "0.05"])
+    assert exit_.value.code == 2
+    assert "training goes on with the optimiser and schedule it began with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", ["--trainer.max_epochs 0", "--trainer.log_every_n_steps 0"])
+def test_nothing_to_do_is_no_error(tiny_args, flags):
+    assert fit.main([*tiny_args, *flags.split()])["test"]["images"] == 203
 
 
 def test_what_differs_from_the_run_is_said(tiny_args, capsys):

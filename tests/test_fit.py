@@ -134,6 +134,27 @@ def test_training_goes_on_from_a_checkpoint(tiny_args):
     assert len(checkpoints.runs(Path())) == 2
 
 
+def test_training_goes_on_wherever_the_run_has_moved(tiny_args, tmp_path, monkeypatch):
+    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    results = fit.main(["--ckpt_path", str(last), "--trainer.max_epochs", "3"])
+    assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+    evaluated = test.main(["--ckpt_path", str(last.with_name("best.ckpt"))])
+    assert evaluated["val"] == results["val"]
+
+
+def test_training_goes_on_from_a_checkpoint_without_its_run(tiny_args, tmp_path, monkeypatch):
+    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
+    Path("lightning_logs/version_0/checkpoints/last.ckpt").rename("loose.ckpt")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    results = fit.main([*tiny_args, "--ckpt_path", "../loose.ckpt", "--trainer.max_epochs", "3"])
+    assert Path(results["checkpoint"]).is_file()
+    assert results["epochs"] == 3
+
+
 def test_a_run_may_end_within_an_epoch(tiny_args):
     results = fit.main([*tiny_args, "--trainer.max_steps", "2"])
     assert (results["steps"], results["test"]["images"]) == (2, 203)

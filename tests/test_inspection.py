@@ -134,6 +134,16 @@ def test_figures_need_no_tensorboard(tiny_args, logger):
     assert pictures() == DURING_FIT | OF_TEST
 
 
+def test_tensorboard_may_be_one_of_several_loggers(tiny_args):
+    Path("loggers.yaml").write_text(
+        "trainer:\n  logger:\n"
+        "  - {class_path: CSVLogger, init_args: {save_dir: .}}\n"
+        "  - {class_path: TensorBoardLogger, init_args: {save_dir: ., default_hp_metric: false}}\n"
+    )
+    fit.main([*tiny_args, "--config", "loggers.yaml"])
+    assert pictures() == DURING_FIT | OF_TEST
+
+
 def test_a_run_of_two_steps_has_its_figures(tiny_args):
     fit.main([*tiny_args, "--trainer.max_steps", "2"])
     assert pictures() == DURING_FIT | OF_TEST

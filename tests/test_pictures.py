@@ -20,6 +20,12 @@ def test_a_data_set_image_stays_as_it_is():
     assert torch.equal(prepare(Image.fromarray(pixels)), torch.from_numpy(pixels))
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
+def test_its_format_does_not_matter(mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    assert torch.equal(prepare(Image.fromarray(pixels).convert(mode)), torch.from_numpy(pixels))
+
+
 def test_a_photograph_becomes_a_light_garment_on_black():
     seen = prepare(shirt())
     assert seen.shape == (28, 28)

@@ -46,6 +46,12 @@ def test_writes_the_same_for_people_and_programs(wardrobe, capsys):
     assert "version_0/checkpoints/best.ckpt" in shown
 
 
+def test_names_of_files_are_no_markup(wardrobe, capsys):
+    (wardrobe / "0.png").rename(wardrobe / "a[bold]b.png")
+    predict.main([str(wardrobe)])
+    assert "a[bold]b.png" in capsys.readouterr().out
+
+
 def test_what_is_no_picture_is_named_and_skipped(wardrobe, run_module):
     (wardrobe / "notes.txt").write_text("no picture")
     (wardrobe / "half.png").write_bytes((wardrobe / "0.png").read_bytes()[:200])
