@@ -25,7 +25,7 @@ from fashion_lightning import checkpoints, networks
 from fashion_lightning.callbacks import Keeper, ProgressBar, RunRecord
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data import FashionMNISTDataModule
-from fashion_lightning.errors import UserError, explain
+from fashion_lightning.errors import UserError, explain, reported
 from fashion_lightning.files import CLASSES, IMAGE_SIZE
 from fashion_lightning.inspection import Inspection
 
@@ -150,9 +150,11 @@ class FashionCLI(LightningCLI):
                 raise UserError(f"{departure}: training goes on with the optimiser and schedule it began with")
         self._try_network()
         try:
-            self.model.configure_optimizers()
+            schedule = self.model.configure_optimizers()["lr_scheduler"]["scheduler"]
         except (ValueError, TypeError) as error:
             raise UserError(f"--model.optimizer, --model.lr_scheduler: {error}") from error
+        if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise UserError("--model.lr_scheduler: expected a schedule by the step, got ReduceLROnPlateau")
 
     def _try_network(self) -> None:
         try:
@@ -217,9 +219,11 @@ def _parse(parser: LightningArgumentParser, args: list[str]) -> Namespace:
 
 
 def _departures(of_run: Namespace, config: Namespace) -> list[str]:
-    """What of the model and the data is another than it was in the run of the checkpoint."""
+    """What is another than it was in the run of the checkpoint, but for where to look and what to predict."""
     before, now = of_run.as_flat().__dict__, config.as_flat().__dict__
-    keys = [key for key in now if key.startswith(("model.", "data.")) and now[key] != before.get(key)]
+    groups = ("seed_everything", "model.", "data.", "trainer.")
+    keys = [key for key in now if key.startswith(groups) and now[key] != before.get(key)]
+    keys = [key for key in keys if key not in ("data.seed", "trainer.default_root_dir")]  # the first is seed_everything
     return [f"--{key}: {now[key]}, in the run of the checkpoint {before.get(key)}" for key in keys]
 
 
@@ -231,16 +235,15 @@ def run(body: Callable[[FashionCLI], Any], args: list[str] | None) -> Any:
     """Does the job `body` with what `args` (default: the command line) say; bad input gets one line, and exit 2."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
+    with reported(), warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message)
         warnings.showwarning = _show_warning
         try:
-            try:
-                cli = FashionCLI(body.__name__, args)
-            except USER_ERRORS as error:
-                raise UserError(explain(str(error), known=[])) from error
+            cli = FashionCLI(body.__name__, args)
+        except USER_ERRORS as error:
+            raise UserError(explain(str(error), known=[])) from error
+        try:
             return body(cli)
-        except (UserError, MisconfigurationException) as error:
-            print(f"error: {explain(str(error), known=[])}", file=sys.stderr)
-            raise SystemExit(2) from error
+        except MisconfigurationException as error:
+            raise UserError(explain(str(error), known=[])) from error

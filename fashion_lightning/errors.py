@@ -1,12 +1,24 @@
 """What a user can mend, said in one line. Knows messages, not what they are about."""
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 
 
 class UserError(ValueError):
     """Bad input. The message is one line: what was expected, what was got, what to do."""
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Ends the process with one line on stderr and status 2 where a UserError comes out."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 def explain(message: str, known: Iterable[str]) -> str:
@@ -30,13 +42,15 @@ def explain(message: str, known: Iterable[str]) -> str:
     key = ".".join(keys)
     if match := re.search(r"Option '(.+?)' is not accepted", message):
         return f"unknown flag --{key}.{match[1]}: the class chosen for --{key} has no such argument"
+    if match := re.search(r"Multiple subclasses with name (\S+)\. .*: (.+)\.$", message):
+        return f"--{key}: expected the path of a class, got {match[1]}, which may mean {match[2]}"
     types = re.search(r"Subtypes: \[(.*?)\] Errors", message)
     if not types and (match := re.search(r"Expected a dot import path string: (\S+)", message)):
         return f"--{key}: expected the name or path of a class, got {match[1]}{_did_you_mean(match[1], known)}"
     if match := re.search(r"No module named '(.+?)'", message):
         return f"--{key}: expected the name or path of a class, but there is no module {match[1]}"
     got = re.search(r"(?:Got|Given) value: ([^ ]+?)\.?(?: |$)", message)
-    types = types or re.search(r"Expected an? (<class '\w+'>)", message)
+    types = types or re.search(r"Expected an? (<class '\w+'>|typing\.Literal\[.*?\])", message)
     if not got or not types:
         return f"--{key}: {message.split(':', 1)[1].strip()}"
     names = re.findall(r"<class '(?:\w+\.)*(\w+)'>|Literal\[(.*?)\]", types[1])

@@ -1,19 +1,20 @@
 """`python -m fashion_lightning.runs`: a table of the runs in `lightning_logs`, newest first."""
 
-import argparse
 import csv
 import json
 import sys
+from argparse import ArgumentError
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
+from fashion_lightning import usage
 from fashion_lightning.checkpoints import LOGS, runs
-
-SORTS = ("when", "val_accuracy", "test_accuracy", "fit_seconds")
+from fashion_lightning.errors import UserError, explain, reported
 
 
 def summarize(run: Path) -> dict[str, Any]:
@@ -47,19 +48,26 @@ def _progress(table: Path) -> dict[str, Any]:
 
 def main(args: list[str] | None = None) -> list[dict[str, Any]]:
     """Returns the rows of the table."""
-    parser = argparse.ArgumentParser(prog="python -m fashion_lightning.runs", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--sort", choices=SORTS, default="when", help="the best, newest or fastest first")
-    parser.add_argument("--root", type=Path, default=Path(), help=f"the folder that holds {LOGS}")
-    options = parser.parse_args(args)
-    rows = [summarize(run) for run in runs(options.root)]
+    usage.answer("runs", args)
+    parser = ArgumentParser(allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--sort", type=Literal["when", "val_accuracy", "test_accuracy", "fit_seconds"], default="when")
+    parser.add_argument("--trainer.default_root_dir", type=str, default=".")
+    with reported():
+        try:
+            options = parser.parse_args(args)
+        except ArgumentError as error:
+            raise UserError(explain(str(error), parser.get_defaults().keys())) from error
+    root = Path(options.trainer.default_root_dir)
+    rows = [summarize(run) for run in runs(root)]
     missing, sign = (float("inf"), 1) if options.sort == "fit_seconds" else (-1.0, -1)
     rows.sort(key=lambda row: sign * (missing if row.get(options.sort) is None else row[options.sort]))
 
-    table = Table("run", "when", "config", "epochs", "device", "time", "val", "test", "checkpoint", box=None)
+    columns = ("run", "when", "config", "epochs", "device", "time", "val", "test", "checkpoint")
+    table = Table(*columns, box=None, padding=(0, 1, 0, 0))
     for row in rows:
         seconds, accuracies = row.get("fit_seconds"), (row.get("val_accuracy"), row.get("test_accuracy"))
         table.add_row(
-            row["run"],
+            row["run"].removeprefix("version_"),
             datetime.fromtimestamp(row["when"]).strftime("%Y-%m-%d %H:%M"),
             row.get("config", row["status"]),
             str(row.get("epochs", "")),
@@ -69,11 +77,11 @@ def main(args: list[str] | None = None) -> list[dict[str, Any]]:
             row["checkpoint"] or "none",
         )
     for column in table.columns:
-        column.no_wrap = True
+        column.no_wrap = column.header != "device"  # which folds on a narrow terminal
     if rows:
         Console(width=None if sys.stdout.isatty() else 10_000, markup=False, highlight=False).print(table)
     else:
-        print(f"no runs in {options.root / LOGS} yet; to make one: python -m fashion_lightning.fit")
+        print(f"no runs in {root / LOGS} yet; to make one: python -m fashion_lightning.fit")
     return rows
 
 

@@ -61,6 +61,20 @@ examples
 flags that people use
   --out FILE.csv|FILE.json           the table for programs
   --sheet FILE.png                   each picture beside what the network saw of it{COMMON}""",
+    "runs": """usage: python -m fashion_lightning.runs [--sort when|val_accuracy|test_accuracy|fit_seconds]
+
+Lists what was trained: when, with which settings, on what, for how long, and how good it is. What stands under
+checkpoint goes into --ckpt_path of any command.
+
+examples
+  python -m fashion_lightning.runs
+  python -m fashion_lightning.runs --sort val_accuracy
+
+flags
+  --sort KEY                         the newest, best or fastest first
+  --trainer.default_root_dir FOLDER  what holds lightning_logs, if not the current folder
+  --version                          the version
+""",
 }
 
 

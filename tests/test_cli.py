@@ -18,12 +18,18 @@ MISTAKES = [
     ("--model.network.num_classes 12", r"--model\.network: expected logits \(B, 10\) .*, got \(2, 12\)"),
     ("--model.network torch.nn.LazyLinear --model.network.out_features 10", r"--model\.network: expected logits"),
     (
-        "--model.network torch.nn.Bilinear --model.network {in1_features:1,in2_features:1,out_features:1}",
-        "model.network",
+        "--model.network torch.nn.Bilinear --model.network.in1_features 1 --model.network.in2_features 1"
+        " --model.network.out_features 1",
+        r"--model\.network: cannot use images \(B, 1, 28, 28\): .*input2",
     ),
     ("--model.optimizer Adamm", r"--model\.optimizer: .* got Adamm; did you mean Adam\?"),
     ("--model.lr_scheduler StepL", r"--model\.lr_scheduler: .* did you mean StepLR\?"),
     ("--model.optimizer SGD --model.optimizer.lrr 1", r"unknown flag --model\.optimizer\.lrr"),
+    ("--model.lr_scheduler ReduceLROnPlateau", r"expected the path of a class, .* torch\.optim\.lr_scheduler\.Reduce"),
+    (
+        "--model.lr_scheduler torch.optim.lr_scheduler.ReduceLROnPlateau",
+        r"--model\.lr_scheduler: expected a schedule by the step, got ReduceLROnPlateau",
+    ),
     ("--model.optimizer.lr -1", r"--model\.optimizer.*: Invalid learning rate: -1"),
     ("--model.optimizer.lr x", r"--model\.optimizer\.lr: expected float.*, got x"),
     ("--data.batch_size many", r"--data\.batch_size: expected int, got many$"),
@@ -119,8 +125,12 @@ def test_nothing_to_do_is_no_error(tiny_args, flags):
 def test_what_differs_from_the_run_is_said(tiny_args, capsys):
     fit.main(tiny_args)
     capsys.readouterr()
-    test.main(["--data.eval_batch_size", "10"])
-    assert "differs     --data.eval_batch_size: 10, in the run of the checkpoint 16\n" in capsys.readouterr().out
+    test.main(["--data.eval_batch_size", "10", "--trainer.precision", "bf16-mixed"])
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("differs")]
+    assert said == [
+        "differs     --trainer.precision: bf16-mixed, in the run of the checkpoint None",
+        "differs     --data.eval_batch_size: 10, in the run of the checkpoint 16",
+    ]
 
 
 def test_printed_settings_are_accepted_and_win_from_left_to_right(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,6 @@
 import json
+import re
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -48,5 +50,35 @@ def test_the_config_s_name_is_kept(tiny_args):
 
 
 def test_says_how_to_make_the_first(tmp_path, capsys):
-    assert runs.main(["--root", str(tmp_path)]) == []
+    assert runs.main(["--trainer.default_root_dir", str(tmp_path)]) == []
     assert "python -m fashion_lightning.fit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sort", "colour"], "--sort: expected when, val_accuracy, test_accuracy, fit_seconds, got colour"),
+        (["--sorted", "when"], "unknown flag --sorted; did you mean --sort?"),
+        (["run:1"], "unknown argument run:1"),
+    ],
+)
+def test_bad_input_gets_one_line(flags, message, run_module):
+    done = run_module("runs", *flags)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {message}\n")
+
+
+def test_fits_into_a_narrow_terminal(three_runs, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    runs.main([])
+    out = re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out)
+    assert max(map(len, out.splitlines())) <= 80
+    for whole in (
+        "default",
+        "cpu",
+        "unfinished",
+        "run:0",
+        f"{three_runs['test']['accuracy']:.2%}",
+        datetime.now().strftime("%Y-%m-%d"),
+    ):
+        assert whole in out
