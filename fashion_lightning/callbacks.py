@@ -1,14 +1,17 @@
 """What a run says and writes down while it trains: its heading, a line and a table row an epoch."""
 
 import csv
+import io
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, Timer
+from pytorch_lightning.callbacks import RichProgressBar, Timer
 from pytorch_lightning.loggers import CSVLogger
+
+from fashion_lightning.atomic import replacing
 
 COLUMNS = ("epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
 
@@ -30,26 +33,6 @@ class ProgressBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {current_epoch + 1}".ljust(len(self.validation_description))
-
-
-class Keeper(ModelCheckpoint):
-    """Keeps `best.ckpt`, by validation accuracy, and `last.ckpt`."""
-
-    def __init__(self) -> None:
-        super().__init__(filename="best", monitor="val/accuracy", mode="max", save_last=True)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on with the best so far if it lies in this run's folder, wherever that has been since."""
-        folder = Path(self.dirpath)
-
-        def here(path: str) -> str:
-            return str(folder / Path(path).name) if path else path
-
-        if (folder / "best.ckpt").is_file():
-            paths = ("best_model_path", "kth_best_model_path", "last_model_path")
-            moved = {name: here(state_dict[name]) for name in paths}
-            best = {here(path): score for path, score in state_dict["best_k_models"].items()}
-            super().load_state_dict({**state_dict, **moved, "best_k_models": best, "dirpath": self.dirpath})
 
 
 class RunRecord(Timer):
@@ -125,8 +108,9 @@ class RunRecord(Timer):
         pl_module.print(f"{epoch:14}{training}{validation}{row['lr']:11.2e}{self.time_elapsed():9.0f}")
 
     def _write(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "metrics.csv", "w", newline="") as stream:
-            table = csv.DictWriter(stream, COLUMNS)
-            table.writeheader()
-            table.writerows(self.rows)
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, COLUMNS)
+        table.writeheader()
+        table.writerows(self.rows)
+        with replacing(folder / "metrics.csv") as stream:
+            stream.write(text.getvalue().encode())

@@ -5,6 +5,7 @@ from pathlib import Path
 from fashion_lightning.errors import UserError
 
 LOGS = "lightning_logs"
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"  # the last one is the `last` before
 
 
 class CheckpointError(UserError):
@@ -28,7 +29,11 @@ def find(name: str, root: Path) -> Path:
         CheckpointError: There is no such file.
     """
     if name in ("best", "last"):
-        paths = [run / "checkpoints" / f"{name}.ckpt" for run in runs(root)]
+        paths = [
+            run / "checkpoints" / file
+            for run in runs(root)
+            for file in (f"{name}.ckpt", PREVIOUS)[: 1 + (name == "last")]
+        ]
     elif name.startswith("run:"):
         paths = [root / LOGS / f"version_{name[4:]}" / "checkpoints" / "best.ckpt"]
     else:

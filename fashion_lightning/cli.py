@@ -8,6 +8,7 @@ import ctypes
 import logging
 import os
 import sys
+import tempfile
 import warnings
 from argparse import ArgumentError
 from collections.abc import Callable
@@ -18,16 +19,19 @@ import torch
 from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from fashion_lightning import checkpoints, networks
-from fashion_lightning.callbacks import Keeper, ProgressBar, RunRecord
+from fashion_lightning import checkpoints, networks, saving
+from fashion_lightning.atomic import replacing
+from fashion_lightning.callbacks import ProgressBar, RunRecord
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data import FashionMNISTDataModule
-from fashion_lightning.errors import UserError, explain, reported
+from fashion_lightning.errors import UserError, explain
 from fashion_lightning.files import CLASSES, IMAGE_SIZE
 from fashion_lightning.inspection import Inspection
+from fashion_lightning.saving import Keeper
+from fashion_lightning.stopping import FiniteLoss, Stopper
 
 TRAINER_DEFAULTS = {
     "max_epochs": 5,
@@ -44,7 +48,7 @@ HARMLESS = {
     r"(?s).*(By default only one Jsonargparse|deprecated\s+in\s+v4\.)": "and what jsonargparse 4 deprecated",
     r".*does not have many workers": "a batch is one index operation, and workers would only be in its way",
     r"The number of training batches .* is smaller than the logging interval": "means are logged every epoch",
-    r"Checkpoint directory .* exists and is not empty": "training goes on in the folder of its run",
+    r".*your dataloader is not resumable": "it begins with the batch that the restored step says",
 }
 
 
@@ -65,18 +69,39 @@ class RunFolder(CSVLogger):
         pass
 
 
+class SaveConfig(SaveConfigCallback):
+    """Lightning's, but for a kill meanwhile: half a file of settings would be other settings."""
+
+    def setup(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        log_dir = trainer.log_dir  # asks all processes
+        if not self.already_saved and log_dir and trainer.is_global_zero:
+            config = self.config.clone()
+            config.pop("resume")  # says where to begin, not what to do, and only a fit knows it
+            config.ckpt_path = None
+            with replacing(Path(log_dir) / self.config_filename) as stream:
+                stream.write(self.parser.dump(config, skip_none=False).encode())
+        self.already_saved = True
+
+
 class FashionCLI(LightningCLI):
     """Everything a job needs, from its command line: `trainer`, `model`, `datamodule`, `checkpoint`, and for a
     fit `record` and `keeper` of checkpoints.
 
     A job that starts from a checkpoint takes the settings of the checkpoint's run; flags win over them.
+
+    Attributes:
+        checkpoint: What the job starts from, if anything.
+        run_folder: Of the run that goes on or that the checkpoint is of, if any.
+        step: Optimiser steps that a fit has behind it.
+        departures: Settings that are not those of that run.
     """
 
     def __init__(self, job: str, args: list[str] | None) -> None:
         self.job = job
         self.checkpoint: Path | None = None
-        self.run_folder: Path | None = None  # of the checkpoint
-        self.departures: list[str] = []  # from the settings of that run
+        self.run_folder: Path | None = None
+        self.step = 0
+        self.departures: list[str] = []
         self.record: RunRecord | None = None
         self.keeper: Keeper | None = None
         super().__init__(
@@ -87,7 +112,7 @@ class FashionCLI(LightningCLI):
             trainer_defaults=TRAINER_DEFAULTS,
             auto_configure_optimizers=False,  # they are arguments of the model
             load_from_checkpoint_support=False,  # checkpoints hold no hyperparameters that could name code
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=SaveConfig,
             parser_kwargs={"allow_abbrev": False, "exit_on_error": False, "description": f"Fashion-MNIST: {job}"},
         )
 
@@ -104,6 +129,8 @@ class FashionCLI(LightningCLI):
             default=None,
             help="Checkpoint to start from: best, last, run:N or a path.",
         )
+        if self.job == "fit":
+            parser.add_argument("--resume", action="store_true", help="Go on with the newest run, wherever it ended.")
         if self.job == "predict":
             parser.add_argument("pictures", nargs="*", help="Pictures, and folders of pictures.")
             parser.add_argument("--out", type=str | None, default=None, help="File for programs: .csv or .json.")
@@ -116,16 +143,37 @@ class FashionCLI(LightningCLI):
             raise SystemExit(0)
         self.config = _parse(parser, args)
         name = self.config.ckpt_path or ("best" if self.job != "fit" else None)
-        if name:
-            self.checkpoint = checkpoints.find(name, Path(self.config.trainer.default_root_dir or "."))
+        root = Path(self.config.trainer.default_root_dir or ".")
+        if self.config.get("resume"):
+            self._find_newest(root)
+        elif name:
+            self.checkpoint = checkpoints.find(name, root)
             self.run_folder = checkpoints.run_of(self.checkpoint)
-        if self.run_folder:
+        if self.run_folder and (self.run_folder / "config.yaml").is_file():
             settings = ["--config", str(self.run_folder / "config.yaml")]
             of_run, self.config = _parse(parser, settings), _parse(parser, [*settings, *args])
             self.departures = _departures(of_run, self.config)
+        if self.checkpoint and self.job == "fit":
+            self.step = saving.read(self.checkpoint).get("global_step", 0)
         seed = self.config.seed_everything
         if not 0 <= seed < 2**32:
             raise UserError(f"--seed_everything: expected 0 to {2**32 - 1}, got {seed}")
+
+    def _find_newest(self, root: Path) -> None:
+        """The newest run, and its last save that is whole, if it has one."""
+        if self.config.ckpt_path or not isinstance(self.config.trainer.logger, bool | None):
+            raise UserError("--resume: expected neither --ckpt_path nor a --trainer.logger of your own: it finds both")
+        self.run_folder = next(iter(checkpoints.runs(root)), None)
+        for name in (checkpoints.LAST, checkpoints.PREVIOUS) if self.run_folder else ():
+            path = self.run_folder / "checkpoints" / name
+            if path.is_file():
+                try:
+                    saving.read(path)
+                except checkpoints.CheckpointError as error:
+                    warnings.warn(f"{error}; going on from the save before it, if there is one", stacklevel=2)
+                else:
+                    self.checkpoint = path
+                    break
 
     @property
     def config_name(self) -> str:
@@ -155,6 +203,8 @@ class FashionCLI(LightningCLI):
             raise UserError(f"--model.optimizer, --model.lr_scheduler: {error}") from error
         if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise UserError("--model.lr_scheduler: expected a schedule by the step, got ReduceLROnPlateau")
+        if self.job == "fit" and not self.trainer.fast_dev_run:
+            _check_writable(self.run_folder or Path(self.trainer.default_root_dir, checkpoints.LOGS))
 
     def _try_network(self) -> None:
         try:
@@ -173,7 +223,8 @@ class FashionCLI(LightningCLI):
         folder = {"save_dir": root, "name": checkpoints.LOGS}
         if self.run_folder:  # training goes on where it was
             folder = {"save_dir": self.run_folder.parent, "name": "", "version": self.run_folder.name}
-        callbacks = []
+        stopper = Stopper()
+        callbacks = [stopper]
         show_progress = sys.stdout.isatty() and settings.enable_progress_bar is not False
         if show_progress:
             callbacks.append(ProgressBar(refresh_rate=20))
@@ -185,16 +236,17 @@ class FashionCLI(LightningCLI):
                 kwargs |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
         else:
             if settings.logger in (None, True):
-                kwargs["logger"] = TensorBoardLogger(**folder, default_hp_metric=False)
+                purge = {"purge_step": self.step} if self.run_folder else {}  # what a killed run logged after its save
+                kwargs["logger"] = TensorBoardLogger(**folder, default_hp_metric=False, **purge)
             elif settings.logger is False:
                 kwargs["logger"] = RunFolder(**folder)
-            if settings.fast_dev_run:
-                kwargs["enable_checkpointing"] = False
-            elif settings.enable_checkpointing is not False:
-                self.keeper = Keeper()
-                callbacks.append(self.keeper)
+            keep = settings.enable_checkpointing is not False and not settings.fast_dev_run
             self.record = RunRecord(settings.max_time)
-            callbacks.append(self.record)
+            self.keeper = Keeper(stopper, keep)
+            callbacks += [self.record, FiniteLoss(), self.keeper]
+            kwargs["enable_checkpointing"] = True  # the keeper counts as a checkpoint callback, even if it keeps none
+            others = settings.plugins or []
+            kwargs["plugins"] = [*(others if isinstance(others, list) else [others]), self.keeper.io]
         self.trainer_defaults = {**TRAINER_DEFAULTS, "callbacks": callbacks}
         return super().instantiate_trainer(**kwargs, enable_progress_bar=show_progress)
 
@@ -208,6 +260,18 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest it accepts
         mallopt(M_TRIM_THRESHOLD, 2**30)
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises UserError if files cannot be written there; better now than at the first save."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--trainer.default_root_dir: expected a folder to write to, but {folder}: {error.strerror}"
+        ) from error
 
 
 def _parse(parser: LightningArgumentParser, args: list[str]) -> Namespace:
@@ -232,10 +296,14 @@ def _show_warning(message: Warning | str, *details: Any) -> None:
 
 
 def run(body: Callable[[FashionCLI], Any], args: list[str] | None) -> Any:
-    """Does the job `body` with what `args` (default: the command line) say; bad input gets one line, and exit 2."""
+    """Does the job `body` with what `args` (default: the command line) say.
+
+    Raises:
+        UserError: They are wrong, or the data or a checkpoint is.
+    """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    with reported(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message)
         warnings.showwarning = _show_warning

@@ -1,10 +1,14 @@
 """Fashion-MNIST as a data module: split, batches, pixels to floats. Knows no network and no training."""
 
+import functools
+import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
@@ -80,10 +84,7 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         }
 
     def train_dataloader(self) -> DataLoader:
-        dataset, indices = self.splits["train"]
-        rank, world_size = self._rank_and_world_size()
-        batches = TrainingBatches(indices, self.batch_size, self.seed, self._progress, rank, world_size)
-        return self._loader(dataset, batches)
+        return self._loader(self.splits["train"][0], self._training_batches())
 
     def val_dataloader(self) -> DataLoader:
         return self.evaluation_dataloader("val")
@@ -112,15 +113,53 @@ class FashionMNISTDataModule(pl.LightningDataModule):
     def _rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _progress(self) -> tuple[int, int]:
-        """(epoch, batches done in it) by the trainer's optimiser steps, which a checkpoint restores."""
-        if not self.trainer:
-            return 0, 0
-        batches, limit = (
-            math.ceil(len(self.splits["train"][1]) / self.batch_size),
-            self.trainer.limit_train_batches,
-        )
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch under the trainer's limits."""
+        batches, limit = math.ceil(len(self.splits["train"][1]) / self.batch_size), self.trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        accumulate = self.trainer.accumulate_grad_batches
-        epoch, steps = divmod(self.trainer.global_step, math.ceil(batches / accumulate))
-        return epoch, steps * accumulate
+        return math.ceil(batches / self.trainer.accumulate_grad_batches)
+
+    def progress(self, step: int) -> tuple[int, int]:
+        """(epoch, batches done in it) after `step` optimiser steps."""
+        epoch, steps = divmod(step, self.steps_per_epoch)
+        return epoch, steps * self.trainer.accumulate_grad_batches
+
+    def images_of_step(self, step: int) -> Tensor:
+        """Indices (B,) in the training file of all images that optimiser step `step`, from 0, is about."""
+        epoch, done = self.progress(step)
+        batches = self._training_batches().global_batches(epoch)
+        return torch.cat(batches[done : done + self.trainer.accumulate_grad_batches])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What decides on the images of a step."""
+        split = {"steps_per_epoch": self.steps_per_epoch, "batch_size": self.batch_size, "seed": self.seed}
+        return {**split, "split_seed": self.split_seed, "data": self._digest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises UserError if training would not go on with the images that come next."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        for name, value in self.state_dict().items():
+            if value != state_dict.get(name):
+                raise UserError(
+                    f"training cannot go on with another {name} than it began with: expected "
+                    f"{state_dict.get(name)}, got {value}; leave the flags away that change it, or begin anew"
+                )
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        """SHA-256 of all images and labels."""
+        digest = hashlib.sha256()
+        for split in ("train", "test"):
+            for tensor in self.splits[split][0].tensors:
+                digest.update(tensor.numpy())
+        return digest.hexdigest()
+
+    def _training_batches(self) -> TrainingBatches:
+        def progress() -> tuple[int, int]:
+            # By the optimiser steps, which a checkpoint restores.
+            return self.progress(self.trainer.global_step) if self.trainer else (0, 0)
+
+        indices = self.splits["train"][1]
+        return TrainingBatches(indices, self.batch_size, self.seed, progress, *self._rank_and_world_size())

@@ -2,23 +2,52 @@
 
 import contextlib
 import difflib
+import os
 import re
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 
 
 class UserError(ValueError):
-    """Bad input. The message is one line: what was expected, what was got, what to do."""
+    """Bad input. The message is one line: what was expected, what was got, what to do.
+
+    Attributes:
+        status: The process's exit status.
+    """
+
+    status = 2
+
+
+class Stopped(BaseException):
+    """A signal ended the work; not an Exception, so that nobody takes it for a failure.
+
+    Attributes:
+        status: The process's exit status.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
-    """Ends the process with one line on stderr and status 2 where a UserError comes out."""
+    """Ends the process with one line on stderr, and not a traceback, where a user can mend or did mean it."""
     try:
         yield
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from error
+        # Of what all processes of a run find, one speaks; of what one finds, that one.
+        if error.status != UserError.status or os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(error.status) from error
+    except Stopped as stopped:
+        if stopped.status:
+            print(stopped, file=sys.stderr)
+        raise SystemExit(stopped.status) from None
+    except KeyboardInterrupt:
+        print("stopped by SIGINT", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def explain(message: str, known: Iterable[str]) -> str:

@@ -3,14 +3,16 @@
 from typing import Any
 
 from fashion_lightning import usage
+from fashion_lightning.errors import reported
 
 
 def main(args: list[str] | None = None) -> dict[str, Any]:
     """Returns what `results.json` holds."""
     usage.answer("fit", args)
-    from fashion_lightning import cli, jobs  # seconds of imports, for which `--help` does not wait
+    with reported():
+        from fashion_lightning import cli, jobs  # seconds of imports, for which `--help` does not wait
 
-    return cli.run(jobs.fit, args)
+        return cli.run(jobs.fit, args)
 
 
 if __name__ == "__main__":

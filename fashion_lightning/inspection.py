@@ -72,20 +72,7 @@ class Inspection(pl.Callback):
             writer.add_text("environment", f"| | |\n| --- | --- |\n{rows}{versions}")
             if (config := self.folder / "config.yaml").is_file():
                 writer.add_text("config", f"```yaml\n{config.read_text()}```")
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        optimizer, data = trainer.optimizers[0], trainer.datamodule
-        self._hparams = {
-            "network": type(pl_module.network).__name__,
-            "parameters": sum(p.numel() for p in pl_module.parameters()),
-            "optimizer": type(optimizer).__name__,
-            "lr": optimizer.param_groups[0]["initial_lr"],
-            "lr_scheduler": type(trainer.lr_scheduler_configs[0].scheduler).__name__,
-            "batch_size": data.batch_size,
-            "max_epochs": trainer.max_epochs,
-            "precision": str(trainer.precision),
-            "seed": data.seed,
-        }
+        self._hparams = _hparams(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -153,6 +140,21 @@ class Inspection(pl.Callback):
         Image.fromarray(pixels).save(path)
         if writer := _writer(trainer):
             writer.add_image(f"figures/{name}", pixels, trainer.global_step, dataformats="HWC")
+
+
+def _hparams(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+    optimizer, data = trainer.optimizers[0], trainer.datamodule
+    return {
+        "network": type(pl_module.network).__name__,
+        "parameters": sum(p.numel() for p in pl_module.parameters()),
+        "optimizer": type(optimizer).__name__,
+        "lr": optimizer.param_groups[0]["initial_lr"],
+        "lr_scheduler": type(trainer.lr_scheduler_configs[0].scheduler).__name__,
+        "batch_size": data.batch_size,
+        "max_epochs": trainer.max_epochs,
+        "precision": str(trainer.precision),
+        "seed": data.seed,
+    }
 
 
 def _pixels(figure: Figure) -> np.ndarray:

@@ -19,6 +19,13 @@ from fashion_lightning.data import normalize
 from fashion_lightning.errors import UserError
 from fashion_lightning.files import CLASSES
 
+
+class SaveError(UserError):
+    """The work is done, but some of it could not be saved."""
+
+    status = 1
+
+
 TOP = 3  # classes shown for a picture
 SHEET_PICTURES = 60
 
@@ -28,18 +35,19 @@ def fit(cli: FashionCLI) -> dict[str, Any]:
     trainer, model, data, record = cli.trainer, cli.model, cli.datamodule, cli.record
     if cli.checkpoint:
         results.load_weights(model, cli.checkpoint)  # says so if it cannot be used
-        if trainer.is_global_zero:
-            _say_what_is_taken(cli)
+    if trainer.is_global_zero:
+        _say_where_it_goes_on(cli)
     trainer.fit(model, datamodule=data, ckpt_path=cli.checkpoint, weights_only=True)
     summary = results.describe_run(trainer, model, record, cli.config.seed_everything)
-    best = cli.keeper.best_model_path if cli.keeper else ""
-    checkpoint = Path(best) if best else None  # none where nothing was validated or kept: the weights as they are
+    checkpoint = cli.keeper.best  # none where nothing was validated or kept: the weights as they are
     splits = results.evaluate(trainer, model, data, checkpoint)
     summary = {**splits, **summary, "config": cli.config_name, "checkpoint": str(checkpoint) if checkpoint else None}
     if trainer.is_global_zero:
         if record.folder:
             results.write(summary, record.folder)
         results.print_card(summary, record.folder)
+    for problem in cli.keeper.io.problems.values():
+        raise SaveError(problem)
     return summary
 
 
@@ -107,6 +115,16 @@ def _write_predictions(rows: list[dict[str, Any]], path: Path) -> None:
         table = csv.writer(stream)
         table.writerow(["file", *(f"{what}_{n}" for n in range(1, TOP + 1) for what in ("class", "probability"))])
         table.writerows([row["file"], *(value for best in row["top"] for value in best.values())] for row in rows)
+
+
+def _say_where_it_goes_on(cli: FashionCLI) -> None:
+    if cli.checkpoint:
+        print(f"resume      after step {cli.step:,}")
+        _say_what_is_taken(cli)
+    elif cli.run_folder:
+        print(f"resume      {cli.run_folder} from the beginning: it has no save yet")
+    elif cli.config.get("resume"):
+        print("resume      nothing: there is no run yet, so this is a new one")
 
 
 def _say_what_is_taken(cli: FashionCLI) -> None:

@@ -5,14 +5,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from rich.console import Console
 from rich.table import Table
 
+from fashion_lightning import saving
+from fashion_lightning.atomic import replacing
 from fashion_lightning.callbacks import RunRecord, describe_device
 from fashion_lightning.checkpoints import LOGS
 from fashion_lightning.data import FashionMNISTDataModule
@@ -48,11 +48,11 @@ def evaluate(
 
 
 def load_weights(model: pl.LightningModule, checkpoint: Path) -> None:
-    """Raises UserError if `checkpoint` is no checkpoint of this model."""
+    """Raises UserError if `checkpoint` is damaged or no checkpoint of this model."""
+    content = saving.read(checkpoint)
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model.load_state_dict(content["state_dict"])
-    except (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, UnpicklingError) as error:
+    except (RuntimeError, LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{checkpoint} is not a checkpoint of this model ({type(error).__name__}: {reason}); "
@@ -61,7 +61,8 @@ def load_weights(model: pl.LightningModule, checkpoint: Path) -> None:
 
 
 def write(results: dict[str, Any], run: Path) -> None:
-    (run / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    with replacing(run / "results.json") as stream:
+        stream.write(f"{json.dumps(results, indent=2)}\n".encode())
 
 
 def describe_run(trainer: pl.Trainer, model: pl.LightningModule, record: RunRecord, seed: int) -> dict[str, Any]:

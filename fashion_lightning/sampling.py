@@ -78,5 +78,9 @@ class TrainingBatches(Sampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         epoch, done = self.progress()
-        for batch in epoch_order(self.indices, self.seed, epoch).split(self.batch_size)[done:]:
+        for batch in self.global_batches(epoch)[done:]:
             yield batch.tensor_split(self.world_size)[self.rank]
+
+    def global_batches(self, epoch: int) -> tuple[Tensor, ...]:
+        """Batches of all ranks together."""
+        return epoch_order(self.indices, self.seed, epoch).split(self.batch_size)

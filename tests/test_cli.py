@@ -105,7 +105,8 @@ def test_a_damaged_or_foreign_checkpoint_is_named(tiny_args, capsys):
                 job(["--ckpt_path", str(best)])
             assert exit_.value.code == 2
             [line] = capsys.readouterr().err.splitlines()
-            assert f"{best} is not a checkpoint of this model" in line
+            assert f"{best} is not a whole checkpoint" in line
+            assert "good ones beside it: lightning_logs/version_0/checkpoints/last.ckpt" in line
 
 
 def test_an_optimizer_cannot_be_changed_on_the_way(tiny_args, capsys):

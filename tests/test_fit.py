@@ -50,7 +50,7 @@ def test_the_run_folder_explains_itself(tiny_args):
     results = fit.main(tiny_args)
     folder = run_folder()
     assert json.loads((folder / "results.json").read_text()) == results
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     assert results["checkpoint"] == str(folder / "checkpoints" / "best.ckpt")
     assert {split: results[split]["images"] for split in ("train", "val", "test")} == {
         "train": 200,
@@ -140,7 +140,7 @@ def test_training_goes_on_wherever_the_run_has_moved(tiny_args, tmp_path, monkey
     monkeypatch.chdir(tmp_path / "elsewhere")
     last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
     results = fit.main(["--ckpt_path", str(last), "--trainer.max_epochs", "3"])
-    assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
     evaluated = test.main(["--ckpt_path", str(last.with_name("best.ckpt"))])
     assert evaluated["val"] == results["val"]
 

@@ -1,0 +1,244 @@
+"""Saves that survive a kill at any instant, and what it takes to go on from them to the same bits.
+
+A save is made between two steps, when all that the steps before it had to do is done: validation, logs, schedule.
+What a step sees and draws is a function of (seed, step), so there is no other state to save.
+"""
+
+import io
+import shutil
+import time
+import warnings
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import Checkpoint
+from torchmetrics import MetricCollection
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from fashion_lightning.atomic import PART, replacing
+from fashion_lightning.callbacks import describe_device
+from fashion_lightning.checkpoints import BEST, LAST, PREVIOUS, CheckpointError
+from fashion_lightning.stopping import DivergenceError, Stopper
+
+SAVE_SECONDS = 5.0  # a save costs some 20 ms
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Content of a checkpoint on the CPU: tensors and plain types, whatever the file would like to be loaded as.
+
+    Raises:
+        CheckpointError: It is damaged or something else; the message names good ones beside it.
+    """
+    try:
+        reason = _damage(path)
+        content = None if reason else torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, UnpicklingError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    if not reason and not (isinstance(content, dict) and isinstance(content.get("state_dict"), dict)):
+        reason = "it has no state_dict"
+    if not reason:
+        return content
+    good = [str(other) for other in sorted(path.parent.glob("*.ckpt")) if other != path and not _damage(other)]
+    remedy = f"good ones beside it: {', '.join(good)}" if good else "name another"
+    raise CheckpointError(f"{path} is not a whole checkpoint ({reason}): name another with --ckpt_path; {remedy}")
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with the file by its checksums, which `torch.load` does not look at."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                return "its parts are compressed, as PyTorch's never are"
+            part = archive.testzip()
+            return f"the checksum of its part {part} does not match" if part else None
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
+        return str(error)
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints that are whole or not there, and reads no others.
+
+    A save that fails costs nothing but that save: the one before it stays.
+
+    Attributes:
+        problems: Path to what was wrong with the newest save there.
+    """
+
+    def __init__(self) -> None:
+        self.problems: dict[Path, str] = {}
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        try:
+            with replacing(path, previous=path.with_name(PREVIOUS) if path.name == LAST else None) as stream:
+                stream.write(content.getbuffer())
+        except OSError as error:
+            free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+            problem = f"cannot save {path}: {error.strerror}, {free:,} bytes free, {content.tell():,} needed"
+            if not self.problems:
+                warnings.warn(f"{problem}; training goes on with the checkpoint before it kept", stacklevel=2)
+            self.problems[path] = problem
+        else:
+            self.problems.pop(path, None)
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return read(Path(path))
+
+
+class Keeper(Checkpoint):
+    """Keeps `last.ckpt`, `best.ckpt` by validation accuracy, and what Lightning forgets when it goes on from them.
+
+    Saves after each validation, every few seconds of training, at its end, and when it is stopped by a signal.
+
+    Args:
+        keep: Whether to save at all.
+
+    Attributes:
+        best_accuracy: Of the newest `best.ckpt` or of that to be saved next.
+        folder: Of the checkpoints.
+    """
+
+    def __init__(self, stopper: Stopper, keep: bool = True) -> None:
+        self.stopper, self.keep = stopper, keep
+        self.io = DurableCheckpointIO()
+        self.folder: Path | None = None
+        self.best_accuracy: float | None = None
+        self._validated = self._best_is_new = False
+        self._next_step = 1
+        self._saved_step, self._saved_at = 0, 0.0
+
+    @property
+    def best(self) -> Path | None:
+        """Path of the best checkpoint, if there is one."""
+        path = self.folder / BEST if self.folder else None
+        return path if path and self.best_accuracy is not None and path.is_file() else None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_accuracy": self.best_accuracy}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self.folder and (self.folder / BEST).is_file():
+            self.best_accuracy = state_dict["best_accuracy"]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        log_dir = trainer.log_dir if stage == "fit" and self.keep else None  # asks all processes
+        if log_dir:
+            self.folder = Path(log_dir) / "checkpoints"
+            for stale in self.folder.glob(f"*{PART}") if trainer.is_global_zero else []:
+                stale.unlink()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+        self._next_step = trainer.global_step + 1
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or "val/accuracy" not in trainer.callback_metrics:
+            return
+        accuracy = float(trainer.callback_metrics["val/accuracy"])
+        self._validated = True
+        if self.best_accuracy is None or accuracy > self.best_accuracy:
+            self.best_accuracy, self._best_is_new = accuracy, True
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        step, loop = trainer.global_step, trainer.fit_loop.epoch_loop
+        # After a restart Lightning counts one too many of both; the second names the step in logs.
+        loop.batch_progress.total.ready = loop.batch_progress.total.completed + 1
+        loop._batches_that_stepped = step
+        seed = np.random.SeedSequence([trainer.datamodule.seed, step, trainer.global_rank]).generate_state(1)[0]
+        on_cpu = trainer.strategy.root_device.type == "cpu"
+        (torch.default_generator.manual_seed if on_cpu else torch.manual_seed)(int(seed))  # the first is faster
+        if batch_idx % trainer.accumulate_grad_batches:
+            return  # half a step is no place to go on from
+        alone = trainer.world_size == 1
+        if self._validated or step >= self._next_step or (alone and self.stopper.received):
+            # Several processes agree on the step of a save, and so on that of a stop.
+            stops = trainer.strategy.reduce_boolean_decision(bool(self.stopper.received), all=False)
+            self._save(trainer, pl_module)
+            if stops:
+                self.stopper.stop(trainer, saved=self.folder is not None and not self.io.problems)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer, pl_module)
+
+    def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        step = trainer.global_step
+        if self.folder:
+            if not all(parameter.isfinite().all() for parameter in pl_module.parameters()):
+                message = f"training stopped after step {step:,}: weights are not finite"
+                raise DivergenceError(f"{message}; the last save is good; lower --model.optimizer.lr")
+            for logger in trainer.loggers:
+                logger.save()  # what lies before a save must not be lost with the process
+            if self._best_is_new:
+                trainer.save_checkpoint(self.folder / BEST)
+            trainer.save_checkpoint(self.folder / LAST)
+        self._validated = self._best_is_new = False
+        now = time.monotonic()
+        if step > self._saved_step:
+            # Counted in steps, so that processes need not ask each other in every one.
+            steps = int(SAVE_SECONDS * (step - self._saved_step) / (now - self._saved_at))
+            steps = min(max(1, steps), 2 * (step - self._saved_step))
+            self._next_step = step + trainer.strategy.broadcast(steps)
+        self._saved_step, self._saved_at = step, now
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["made_with"] = _made_with(trainer)
+        checkpoint["train_metrics"] = _states(pl_module)
+        _set_counters(trainer, checkpoint["loops"]["fit_loop"])
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        now, then = _made_with(trainer), checkpoint.get("made_with")
+        if now != then and trainer.is_global_zero:
+            warnings.warn(
+                f"the last bits may differ: the checkpoint was made with {then}, now it is {now}", stacklevel=2
+            )
+        _restore_states(pl_module, checkpoint.get("train_metrics", {}))
+
+
+def _made_with(trainer: pl.Trainer) -> dict[str, str]:
+    """What the last bits of a sum depend on."""
+    return {"torch": str(torch.__version__), "device": describe_device(trainer)}
+
+
+def _states(pl_module: pl.LightningModule) -> dict[str, torch.Tensor]:
+    """Sums of the training metrics in the epoch under way, name to (processes, ...)."""
+    metrics: MetricCollection = pl_module.train_metrics
+    metrics.persistent(True)
+    sums = {name: value.clone() for name, value in metrics.state_dict().items()}
+    metrics.persistent(False)
+    several = pl_module.trainer.world_size > 1
+    return {name: torch.stack(gather_all_tensors(own) if several else [own]) for name, own in sums.items()}
+
+
+def _restore_states(pl_module: pl.LightningModule, states: dict[str, torch.Tensor]) -> None:
+    """To each process its own; all to the first one where their number is another."""
+    rank, world_size = pl_module.trainer.global_rank, pl_module.trainer.world_size
+    own = {}
+    for name, sums in states.items():
+        own[name] = sums[rank] if len(sums) == world_size else sums.sum(0) * (rank == 0)
+    pl_module.train_metrics.load_state_dict(own)
+
+
+def _set_counters(trainer: pl.Trainer, loop: dict[str, Any]) -> None:
+    """Puts Lightning's counters where they are before the next step's first batch, by the steps done."""
+    epoch, done = trainer.datamodule.progress(trainer.global_step)
+
+    def begun(count: int) -> dict[str, int]:
+        return {"ready": count + 1, "started": count, "processed": count, "completed": count}
+
+    total = epoch * trainer.num_training_batches + done
+    loop["epoch_progress"] = {kind: {**begun(epoch), "started": epoch + 1} for kind in ("total", "current")}
+    loop["epoch_loop.batch_progress"] = {"total": begun(total), "current": begun(done), "is_last_batch": False}

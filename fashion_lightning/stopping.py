@@ -1,0 +1,122 @@
+"""Ends of training that were not planned: signals, and a loss that is no number any more."""
+
+import os
+import signal
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from fashion_lightning.errors import Stopped, UserError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class DivergenceError(UserError):
+    """The loss or the weights are not finite."""
+
+    status = 1
+
+
+class Stopper(pl.Callback):
+    """SIGTERM and Ctrl-C wait for the end of a training step, and for nothing else; a second one does not wait.
+
+    Takes the place of Lightning's handlers, one of which talks to other processes from within the handler.
+
+    Attributes:
+        received: The signal that training has to stop for.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+        self._trainer: pl.Trainer | None = None
+        self._training = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._trainer = trainer
+        self._before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+        self._install()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")
+        if procs := getattr(trainer.strategy.launcher, "procs", None):
+            # Without this process the others would wait for ever; and who watches them shall not mind their end.
+            trainer.strategy.launcher.kill(signal.SIGKILL)
+            procs.clear()
+
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._install()  # Lightning has set its own since
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._install()
+        self._training = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._training = False
+        if self.received:  # in the last validation
+            self.stop(trainer, saved=True)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._install()
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._install()
+
+    def stop(self, trainer: pl.Trainer, saved: bool) -> None:
+        """Raises Stopped, which says how to go on."""
+        signum = self.received or signal.SIGTERM  # another process got it
+        done = f" after step {trainer.global_step:,}{', saved' if saved else ''}" if trainer.global_step else ""
+        again = "; to go on: the same command with --resume" if saved else ""
+        # Only one process speaks; a status of the others would make Lightning kill that one.
+        raise Stopped(f"stopped by {signum.name}{done}{again}", 128 + signum if trainer.is_global_zero else 0)
+
+    def _install(self) -> None:
+        for signum in SIGNALS:
+            signal.signal(signum, self._handle)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self.received:
+            os._exit(128 + signum)
+        self.received = signal.Signals(signum)
+        if not self._training:
+            self.stop(self._trainer, saved=False)
+
+
+class FiniteLoss(pl.Callback):
+    """Stops training after a step whose loss is not finite; where the device works ahead, a step later."""
+
+    def __init__(self) -> None:
+        self._step, self._lr = 0, 0.0
+        self._unchecked: tuple[int, float, torch.Tensor] | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        # Before the step, as both are others after it.
+        self._step, self._lr = trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        before, self._unchecked = self._unchecked, (self._step, self._lr, outputs["loss"])
+        if outputs["loss"].is_cpu:
+            before = self._unchecked
+        if before:
+            self._check(trainer, *before)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._unchecked:
+            self._check(trainer, *self._unchecked)
+
+    def _check(self, trainer: pl.Trainer, step: int, lr: float, loss: torch.Tensor) -> None:
+        if loss.isfinite():
+            return
+        images = ", ".join(str(index) for index in trainer.datamodule.images_of_step(step).tolist())
+        raise DivergenceError(
+            f"training stopped: the loss of step {step + 1:,} is {loss.item()}, at learning rate {lr:.3g}, of the "
+            f"training images {images}; the last save is good; lower --model.optimizer.lr"
+        )
