@@ -55,11 +55,13 @@ class RunRecord(Timer):
         self._validation: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "rows": self.rows, "images": self.images}
+        own = {"rows": self.rows, "images": self.images, "validation": self._validation}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.rows, self.images = list(state_dict["rows"]), state_dict["images"]
+        self._validation = dict(state_dict["validation"])
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_fit_start(trainer)

@@ -1,0 +1,292 @@
+"""The promise of resuming: killed at any instant, the same command ends with the bits of a run never killed."""
+
+import random
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+
+import forked
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from fashion_lightning.verify import contents
+
+# Three epochs of 10 steps, each followed by 4 validation batches; saves after steps 1, 3, 7 and 10 of the first.
+STEP = "torch.optim.Adam.step"
+BATCH_START = "fashion_lightning.saving.Keeper.on_train_batch_start"
+VALIDATION_STEP = "fashion_lightning.classifier.FashionClassifier.validation_step"
+TEST_STEP = "fashion_lightning.classifier.FashionClassifier.test_step"
+KEEPER = "fashion_lightning.saving.Keeper"
+POINTS = [
+    ("fashion_lightning.cli.SaveConfig.setup", 1, "before"),
+    ("fashion_lightning.cli.SaveConfig.setup", 1, "after"),
+    ("torch.utils.tensorboard.SummaryWriter.__init__", 1, "after"),
+    ("fashion_lightning.inspection.Inspection.on_fit_start", 1, "after"),
+    *((STEP, count, when) for count in (1, 2, 8, 10, 11, 15, 20, 30) for when in ("before", "after")),
+    *((BATCH_START, count, when) for count in (1, 2, 11, 21) for when in ("before", "after")),
+    *((VALIDATION_STEP, count, "after") for count in (1, 3, 6, 9, 13)),  # the first two are the sanity check
+    *((f"{KEEPER}.on_validation_end", count, when) for count in (2, 4) for when in ("before", "after")),
+    *(("fashion_lightning.callbacks.RunRecord.on_train_epoch_end", count, "after") for count in (1, 3)),
+    *((f"{KEEPER}.on_train_end", 1, when) for when in ("before", "after")),
+    *(("os.fsync", count, when) for count in (1, 2, 4, 8, 12) for when in ("half", "before", "after")),
+    *(("os.replace", count, when) for count in (1, 2, 3, 4, 9, 10, 11) for when in ("before", "after")),
+    ("fashion_lightning.inspection.Inspection.on_fit_end", 1, "after"),
+    *((TEST_STEP, count, "after") for count in (1, 20)),
+    ("fashion_lightning.inspection.Inspection.on_test_end", 1, "after"),
+    ("fashion_lightning.results.write", 1, "before"),
+    ("fashion_lightning.results.write", 1, "after"),
+]
+VARIANTS = {
+    "accumulation": ["--trainer.accumulate_grad_batches", "3"],
+    "two validations an epoch": ["--trainer.val_check_interval", "0.5"],
+    "a validation every other epoch": ["--trainer.check_val_every_n_epoch", "2"],
+    "a validation every 7 steps": ["--trainer.check_val_every_n_epoch", "null", "--trainer.val_check_interval", "7"],
+    "limited batches": ["--trainer.limit_train_batches", "7"],
+    "an end within an epoch": ["--trainer.max_steps", "25"],
+    "momentum": ["--model.optimizer", "SGD", "--model.optimizer.lr", "0.1", "--model.optimizer.momentum", "0.9"],
+    "dropout": ["--model.network", "resume_networks.Dropout"],
+}
+
+
+@pytest.fixture(scope="session")
+def fit_args(tiny_data) -> list[str]:
+    return [
+        *("--data.data_dir", str(tiny_data), "--data.verify", "false", "--trainer.accelerator", "cpu"),
+        *("--data.batch_size", "20", "--data.eval_batch_size", "16", "--trainer.max_epochs", "3"),
+        *("--trainer.log_every_n_steps", "4", "--inspect.figures", "false", "--inspect.graph", "false", "--resume"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def never_killed(fit_args, tmp_path_factory):
+    """Contents of a run that nobody killed, by its flags; made once."""
+    made = {}
+
+    def get(*flags, **kwargs):
+        key = (flags, str(kwargs))
+        if key not in made:
+            folder = tmp_path_factory.mktemp("never_killed")
+            assert forked.run(folder, [*fit_args, *flags], **kwargs) == 0, (folder / "err").read_text()
+            made[key] = contents(folder / "lightning_logs" / "version_0")
+        return made[key]
+
+    return get
+
+
+def killed(folder: Path, args: list[str], *kills: forked.Kill, **kwargs) -> dict:
+    """Contents of a run that was killed at these points, one after the other, and then left alone."""
+    for kill in kills:
+        status = forked.run(folder, args, kill=kill, **kwargs)
+        assert status == -9, (kill, status, (folder / "err").read_text())
+    status = forked.run(folder, args, **kwargs)
+    assert status == 0, (folder / "err").read_text()
+    assert (folder / "err").read_text() == ""
+    assert [path.name for path in (folder / "lightning_logs").iterdir()] == ["version_0"]
+    assert not list(folder.rglob("*.part"))
+    return contents(folder / "lightning_logs" / "version_0")
+
+
+def different(one: dict, other: dict) -> list[str]:
+    return [name for name in one if one[name] != other[name]]
+
+
+@pytest.mark.parametrize("kill", POINTS, ids=lambda kill: "-".join(map(str, kill)).split(".", 1)[1])
+def test_killed_once(kill, fit_args, never_killed, tmp_path):
+    assert different(killed(tmp_path, fit_args, kill), never_killed()) == []
+
+
+def test_there_are_enough_points():
+    assert len(set(POINTS)) >= 60
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_killed_again_and_again(precision, fit_args, never_killed, tmp_path):
+    flags = ["--trainer.precision", precision]
+    kills = [
+        (STEP, 5, "before"),
+        ("os.fsync", 3, "half"),
+        (VALIDATION_STEP, 2, "after"),
+        (STEP, 3, "after"),
+        ("os.replace", 2, "after"),
+        (BATCH_START, 7, "after"),
+        (TEST_STEP, 5, "after"),
+    ]
+    assert different(killed(tmp_path, [*fit_args, *flags], *kills), never_killed(*flags)) == []
+
+
+def dropout() -> None:
+    """Makes `resume_networks.Dropout` importable."""
+    import sys
+    from types import ModuleType
+
+    from torch import nn
+
+    class Dropout(nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 10))
+
+    module = ModuleType("resume_networks")
+    Dropout.__module__, Dropout.__qualname__ = "resume_networks", "Dropout"
+    module.Dropout = Dropout
+    sys.modules["resume_networks"] = module
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_killed_in_other_settings(name, fit_args, never_killed, tmp_path):
+    flags = VARIANTS[name]
+    kwargs = {"patch": dropout}
+    optimizer = "torch.optim.SGD.step" if "SGD" in flags else STEP
+    kills = [(optimizer, 6, "after"), (optimizer, 5, "after")]
+    if "accumulate" not in flags[0]:
+        kills.append((optimizer, 8, "before"))
+    assert different(killed(tmp_path, [*fit_args, *flags], *kills, **kwargs), never_killed(*flags, **kwargs)) == []
+
+
+def test_the_seed_matters_to_the_comparison(fit_args, never_killed):
+    found = different(never_killed(), never_killed("--seed_everything", "1"))
+    assert {"weights", "optimiser state", "metrics.csv", "TensorBoard", "results.json"} <= set(found)
+
+
+def test_longer_later_is_as_long_at_once(fit_args, never_killed, tmp_path):
+    assert forked.run(tmp_path, [*fit_args, "--trainer.max_epochs", "2"]) == 0
+    assert different(killed(tmp_path, fit_args), never_killed()) == []
+
+
+def test_a_finished_run_stays_as_it_is(fit_args, never_killed, tmp_path):
+    assert different(killed(tmp_path, fit_args), never_killed()) == []
+    assert different(killed(tmp_path, fit_args), never_killed()) == []
+
+
+def test_a_damaged_save_falls_back_to_the_one_before(fit_args, never_killed, tmp_path):
+    assert forked.run(tmp_path, fit_args, kill=(STEP, 18, "after")) == -9
+    last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1  # a bit of a weight, which torch.load would not see
+    last.write_bytes(content)
+    assert forked.run(tmp_path, fit_args) == 0
+    error = (tmp_path / "err").read_text()
+    assert "last.ckpt is not a whole checkpoint (the checksum of its part" in error
+    assert "going on from the save before it" in error
+    assert "previous.ckpt\n" in (tmp_path / "out").read_text()
+    assert different(contents(tmp_path / "lightning_logs" / "version_0"), never_killed()) == []
+
+
+def test_says_what_it_goes_on_from(fit_args, tmp_path):
+    assert forked.run(tmp_path, fit_args, kill=("fashion_lightning.cli.SaveConfig.setup", 1, "after")) == -9
+    assert "resume      nothing: there is no run yet, so this is a new one" in (tmp_path / "out").read_text()
+    assert forked.run(tmp_path, fit_args, kill=(STEP, 6, "after")) == -9
+    assert "version_0 from the beginning: it has no save yet" in (tmp_path / "out").read_text()
+    assert forked.run(tmp_path, ["--resume"]) == 0  # all settings are the run's
+    assert "resume      after step 3\n" in (tmp_path / "out").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["--seed_everything", "1"], "seed"),
+        (["--data.split_seed", "1"], "split_seed"),
+        (["--data.batch_size", "40"], "steps_per_epoch"),
+        (["--trainer.limit_train_batches", "5"], "steps_per_epoch"),
+    ],
+)
+def test_refuses_to_go_on_with_other_images(flags, name, fit_args, tmp_path):
+    assert forked.run(tmp_path, fit_args, kill=(STEP, 6, "after")) == -9
+    before = (tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt").read_bytes()
+    assert forked.run(tmp_path, [*fit_args, *flags]) == 2
+    [line] = (tmp_path / "err").read_text().splitlines()
+    assert line.startswith(f"error: training cannot go on with another {name} than it began with: expected ")
+    assert (tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_says_when_the_last_bits_may_differ(fit_args, tmp_path):
+    assert forked.run(tmp_path, fit_args, kill=(STEP, 6, "after")) == -9
+    assert forked.run(tmp_path, fit_args, patch=partial(torch.set_num_threads, torch.get_num_threads() + 1)) == 0
+    assert "warning: the last bits may differ: the checkpoint was made with" in (tmp_path / "err").read_text()
+
+
+def shuffle() -> None:
+    """An order that the process draws, instead of a function of seed and step."""
+    from fashion_lightning.data import FashionMNISTDataModule, TensorDataset
+
+    def train_dataloader(self: FashionMNISTDataModule) -> DataLoader:
+        dataset, indices = self.splits["train"]
+        return DataLoader(
+            TensorDataset(*(tensor[indices] for tensor in dataset.tensors)), self.batch_size, shuffle=True
+        )
+
+    FashionMNISTDataModule.train_dataloader = train_dataloader
+
+
+def save_before_validation() -> None:
+    """Saves at the end of a batch, where other things are still to be done."""
+    from fashion_lightning.saving import Keeper
+
+    Keeper.on_train_batch_start = lambda *args: None
+    Keeper.on_train_batch_end = lambda self, trainer, pl_module, *args: self._save(trainer, pl_module)
+
+
+def forget_metrics() -> None:
+    from fashion_lightning import saving
+
+    saving._restore_states = lambda *args: None
+
+
+@pytest.mark.parametrize(
+    ("patch", "kill", "expected"),
+    [
+        (shuffle, (STEP, 15, "after"), {"weights", "metrics.csv"}),
+        (save_before_validation, (VALIDATION_STEP, 5, "after"), {"metrics.csv"}),
+        (forget_metrics, (STEP, 6, "after"), {"metrics.csv"}),
+    ],
+)
+def test_the_comparison_can_fail(patch, kill, expected, fit_args, never_killed, tmp_path):
+    assert forked.run(tmp_path, fit_args, kill=kill, patch=patch) == -9
+    assert forked.run(tmp_path, fit_args, patch=patch) == 0
+    found = different(contents(tmp_path / "lightning_logs" / "version_0"), never_killed(patch=patch))
+    assert expected <= set(found)
+
+
+def kill_at_random(folder: Path, args: list[str], rng: random.Random, kills: int, seconds: float) -> int:
+    """Starts the run over and over and kills it after up to `seconds`, `kills` times or until it is done."""
+    for done in range(kills):
+        process = forked.start(folder, args)
+        process.join(rng.uniform(0, seconds))
+        if process.exitcode is not None:
+            assert process.exitcode == 0, (folder / "err").read_text()
+            return done
+        process.kill()
+        process.join()
+    assert forked.run(folder, args) == 0, (folder / "err").read_text()
+    return kills
+
+
+@pytest.mark.slow
+def test_killed_a_hundred_times_at_random(fit_args, never_killed, tmp_path):
+    flags = ["--trainer.max_epochs", "20"]
+    rng, total, runs = random.Random(0), 0, 0
+    while total < 100:
+        total += kill_at_random(tmp_path / str(runs), [*fit_args, *flags], rng, 100 - total, seconds=3)
+        found = contents(tmp_path / str(runs) / "lightning_logs" / "version_0")
+        assert different(found, never_killed(*flags)) == []
+        shutil.rmtree(tmp_path / str(runs))
+        runs += 1
+    print(f"{total} kills in {runs} runs")
+
+
+@pytest.mark.slow
+def test_the_whole_assignment_killed_three_times(real_data, tmp_path):
+    args = ["--data.data_dir", str(real_data), "--resume"]
+    start = time.monotonic()
+    assert forked.wait(forked.start(tmp_path / "whole", args), timeout=900) == 0
+    seconds = time.monotonic() - start
+    rng = random.Random(1)
+    for _ in range(3):
+        process = forked.start(tmp_path / "killed", args)
+        process.join(rng.uniform(0.1, 0.3) * seconds)
+        process.kill()
+        process.join()
+    assert forked.wait(forked.start(tmp_path / "killed", args), timeout=900) == 0
+    whole, killed = (contents(tmp_path / name / "lightning_logs" / "version_0") for name in ("whole", "killed"))
+    assert different(whole, killed) == []
