@@ -24,13 +24,14 @@ examples
   python -m fashion_lightning.fit --trainer.max_epochs 10 --seed_everything 1
   python -m fashion_lightning.fit --model.optimizer SGD --model.optimizer.lr 0.1
   python -m fashion_lightning.fit --model.network my_networks.MyNetwork
-  python -m fashion_lightning.fit --ckpt_path last --trainer.max_epochs 8
+  python -m fashion_lightning.fit --resume
 
 flags that people use
   --trainer.max_epochs N, --trainer.max_steps N, --trainer.max_time DD:HH:MM:SS
   --trainer.precision 32-true|bf16-mixed|16-mixed
   --trainer.devices N --trainer.strategy ddp    several GPUs, or processes on a CPU
   --trainer.logger false             no TensorBoard
+  --resume                           goes on with the newest run, wherever it was killed or has ended
   --seed_everything N                weights at the start and order of the images
   --data.batch_size N                images a step, over all processes
   --model.network CLASS              a class or its path, and --model.network.ARGUMENT VALUE
@@ -74,6 +75,16 @@ flags
   --sort KEY                         the newest, best or fastest first
   --trainer.default_root_dir FOLDER  what holds lightning_logs, if not the current folder
   --version                          the version
+""",
+    "verify": """usage: python -m fashion_lightning.verify [--flag VALUE ...]
+
+Tries on this machine what the README promises: two runs are one, to the bit; a run killed and resumed is one never
+killed; two processes evaluate as one does. Trains for some seconds, four times, and prints what held. Flags are
+those of fit, and go to every run.
+
+examples
+  python -m fashion_lightning.verify
+  python -m fashion_lightning.verify --trainer.precision bf16-mixed
 """,
 }
 

@@ -1,50 +1,99 @@
-"""What two runs have to agree in to be one and the same."""
+"""`python -m fashion_lightning.verify`: whether what the README promises holds on this machine."""
 
-import hashlib
-import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
-from typing import Any
 
-import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from rich.console import Console
+from rich.table import Table
 
-from fashion_lightning import saving
+from fashion_lightning import usage
+from fashion_lightning.checkpoints import BEST, LOGS
+from fashion_lightning.errors import UserError, reported
 
-TIMES = ("fit_seconds", "images_per_second", "checkpoint")
+SHORT = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "40", "--inspect.figures", "false"]
+TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+TIMEOUT_SECONDS = 300
 
 
-def contents(run: Path) -> dict[str, Any]:
-    """All that a finished run came to, but for times and places."""
-    best, last = (saving.read(run / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
-    results = json.loads((run / "results.json").read_text())
-    board = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    return {
-        "weights": _digest(last["state_dict"]),
-        "best weights": _digest(best["state_dict"]),
-        "optimiser state": _digest(last["optimizer_states"]),
-        "learning rate": _digest(last["lr_schedulers"]),
-        "metrics.csv": (run / "metrics.csv").read_bytes(),
-        "results.json": {key: value for key, value in results.items() if key not in TIMES},
-        "TensorBoard": {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]},
+class VerificationError(UserError):
+    """A promise could not be tried, or does not hold."""
+
+    status = 1
+
+
+def main(args: list[str] | None = None) -> dict[str, list[str]]:
+    """Returns promise to what differs although it should not; exit 1 if anything does."""
+    usage.answer("verify", args)
+    args = sys.argv[1:] if args is None else args
+    start = time.monotonic()
+    with reported(), tempfile.TemporaryDirectory(prefix="fashion_lightning-verify-") as folder:
+        found, compared = _try(Path(folder), args)
+        table = Table("promise", "", "", box=None, pad_edge=False, show_header=False)
+        for promise, differs in found.items():
+            table.add_row(promise, "differs" if differs else "holds", ", ".join(differs or compared[promise]))
+        Console(width=None if sys.stdout.isatty() else 10_000, markup=False, highlight=False).print(table)
+        print(f"in {time.monotonic() - start:.0f} s")
+        if any(found.values()):
+            raise VerificationError("not every promise holds on this machine")
+    return found
+
+
+def _try(root: Path, args: list[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """What differs by promise, and what was compared. Four fits: alone, again, killed and resumed, on two processes."""
+    print("trains four times for some seconds, in real processes")
+    _finish(_fit(root / "alone", args))  # which fetches the data if need be
+    again, killed = _fit(root / "again", args), _fit(root / "killed", args)
+    _kill(killed, root / "killed" / LOGS / "version_0" / "checkpoints" / BEST)
+    _finish(again)
+    shutil.copytree(root / "alone", root / "two")  # a finished run, which two processes only evaluate
+    _finish(_fit(root / "killed", args), _fit(root / "two", [*args, *TWO]))
+
+    from fashion_lightning import comparison  # seconds of imports, for which `--help` does not wait
+
+    alone, again, killed, two = (
+        comparison.contents(root / name / LOGS / "version_0") for name in ("alone", "again", "killed", "two")
+    )
+
+    def counts(run: dict) -> dict[str, tuple[float, int]]:
+        splits = {split: run["results.json"][split] for split in ("train", "val", "test")}
+        return {split: (values["accuracy"], values["images"]) for split, values in splits.items()}
+
+    pairs = {
+        "two runs are one": (alone, again),
+        "killed and resumed, a run is one never killed": (alone, killed),
+        "two processes count as one does": (counts(alone), counts(two)),
     }
+    found = {promise: comparison.different(*pair) for promise, pair in pairs.items()}
+    return found, {promise: list(pair[0]) for promise, pair in pairs.items()}
 
 
-def _digest(state: Any) -> str:
-    """SHA-256 of the bits of all tensors and numbers in nested state."""
-    digest = hashlib.sha256()
+def _fit(root: Path, args: list[str]) -> subprocess.Popen:
+    command = [sys.executable, "-m", "fashion_lightning.fit", *SHORT, *args, "--resume"]
+    command += ["--trainer.default_root_dir", str(root)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
-    def visit(value: Any) -> None:
-        if isinstance(value, torch.Tensor):
-            digest.update(value.contiguous().view(torch.uint8).numpy() if value.ndim else repr(value.item()).encode())
-        elif isinstance(value, dict):
-            for key, entry in value.items():
-                digest.update(str(key).encode())
-                visit(entry)
-        elif isinstance(value, list | tuple):
-            for entry in value:
-                visit(entry)
-        else:
-            digest.update(repr(value).encode())
 
-    visit(state)
-    return digest.hexdigest()
+def _finish(*processes: subprocess.Popen) -> None:
+    for process in processes:
+        error = process.communicate(timeout=TIMEOUT_SECONDS)[1].strip()
+        if process.returncode:
+            raise VerificationError(f"a fit ended with exit {process.returncode}: {error.removeprefix('error: ')}")
+
+
+def _kill(process: subprocess.Popen, best: Path) -> None:
+    """Kills the fit in the middle of its training, once it has saved the best of its first epoch."""
+    while not best.is_file():
+        if process.poll() is not None:
+            _finish(process)
+            raise VerificationError("the fit was done before it could be killed")
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+
+
+if __name__ == "__main__":
+    main()

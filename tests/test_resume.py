@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from fashion_lightning.verify import contents
+from fashion_lightning.comparison import contents, different
 
 # Three epochs of 10 steps, each followed by 4 validation batches; saves after steps 1, 3, 7 and 10 of the first.
 STEP = "torch.optim.Adam.step"
@@ -86,10 +86,6 @@ def killed(folder: Path, args: list[str], *kills: forked.Kill, **kwargs) -> dict
     assert [path.name for path in (folder / "lightning_logs").iterdir()] == ["version_0"]
     assert not list(folder.rglob("*.part"))
     return contents(folder / "lightning_logs" / "version_0")
-
-
-def different(one: dict, other: dict) -> list[str]:
-    return [name for name in one if one[name] != other[name]]
 
 
 @pytest.mark.parametrize("kill", POINTS, ids=lambda kill: "-".join(map(str, kill)).split(".", 1)[1])

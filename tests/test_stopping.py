@@ -1,0 +1,159 @@
+"""Ends of training that were not planned, in real processes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import forked
+import pytest
+
+from fashion_lightning.comparison import contents, different
+
+RUN = Path("lightning_logs/version_0")
+
+
+@pytest.fixture
+def long_args(tiny_data) -> list[str]:
+    """Two thousand steps: some ten seconds."""
+    return [
+        *("--data.data_dir", str(tiny_data), "--data.verify", "false", "--trainer.accelerator", "cpu"),
+        *("--data.batch_size", "20", "--data.eval_batch_size", "16", "--trainer.max_epochs", "40"),
+        *("--inspect.figures", "false", "--inspect.graph", "false", "--resume"),
+    ]
+
+
+def wait_for(path: Path, process, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end
+        assert process.is_alive() if hasattr(process, "is_alive") else process.poll() is None
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_training_with_a_save(signum, status, long_args, tmp_path):
+    process = forked.start(tmp_path, long_args)
+    wait_for(tmp_path / RUN / "metrics.csv", process)
+    os.kill(process.pid, signum)
+    assert forked.wait(process) == status
+    [line] = (tmp_path / "err").read_text().splitlines()
+    stopped = re.fullmatch(
+        rf"stopped by {signum.name} after step ([\d,]+), saved; to go on: the same command with --resume", line
+    )
+    assert forked.run(tmp_path, long_args) == 0
+    assert f"resume      after step {stopped[1]}\n" in (tmp_path / "out").read_text()
+    assert forked.run(tmp_path / "whole", long_args) == 0
+    assert different(contents(tmp_path / RUN), contents(tmp_path / "whole" / RUN)) == []
+
+
+def sleep_in_a_step() -> None:
+    """The fifth step lasts for ever."""
+    import torch
+
+    step, calls = torch.optim.Adam.step, 0
+
+    def slow(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            Path("asleep").touch()
+            end = time.monotonic() + 600
+            while time.monotonic() < end:
+                time.sleep(0.1)
+        return step(*args, **kwargs)
+
+    torch.optim.Adam.step = slow
+
+
+def test_a_second_ctrl_c_does_not_wait(long_args, tmp_path):
+    process = forked.start(tmp_path, long_args, patch=sleep_in_a_step)
+    wait_for(tmp_path / "asleep", process)
+    last = tmp_path / RUN / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    os.kill(process.pid, signal.SIGINT)
+    time.sleep(0.5)
+    assert process.is_alive()
+    os.kill(process.pid, signal.SIGINT)
+    assert forked.wait(process, timeout=5) == 130
+    assert last.read_bytes() == before
+
+
+def sleep_in_the_evaluation() -> None:
+    from fashion_lightning.classifier import FashionClassifier
+
+    def slow(*args):
+        Path("asleep").touch()
+        time.sleep(600)
+
+    FashionClassifier.test_step = slow
+
+
+def test_nothing_is_waited_for_in_the_final_evaluation(long_args, tmp_path):
+    args = [*long_args, "--trainer.max_epochs", "1"]
+    process = forked.start(tmp_path, args, patch=sleep_in_the_evaluation)
+    wait_for(tmp_path / "asleep", process)
+    os.kill(process.pid, signal.SIGTERM)
+    assert forked.wait(process, timeout=10) == 143
+    assert (tmp_path / "err").read_text().startswith("stopped by SIGTERM after step 10")
+    assert forked.run(tmp_path, args) == 0
+    assert forked.run(tmp_path / "whole", args) == 0
+    assert different(contents(tmp_path / RUN), contents(tmp_path / "whole" / RUN)) == []
+
+
+def test_two_processes_stop_together(long_args, tmp_path):
+    flags = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "400"]
+    command = [sys.executable, "-m", "fashion_lightning.fit", *long_args, *flags]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    wait_for(tmp_path / RUN / "metrics.csv", process)
+    process.send_signal(signal.SIGTERM)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+    stopped = re.fullmatch(r"stopped by SIGTERM after step ([\d,]+), saved; to go on: .* --resume\n", error)
+    assert stopped, error
+    step = int(stopped[1].replace(",", ""))
+    done = forked.run(tmp_path, [*long_args, "--trainer.devices", "1", "--trainer.max_steps", str(step + 3)])
+    assert done == 0, (tmp_path / "err").read_text()
+    assert f"resume      after step {stopped[1]}\n" in (tmp_path / "out").read_text()
+
+
+def nan_in_step_7() -> None:
+    from fashion_lightning.classifier import FashionClassifier
+
+    step = FashionClassifier.training_step
+
+    def training_step(self, batch, batch_idx):
+        return step(self, batch, batch_idx) * (float("nan") if self.trainer.global_step == 6 else 1)
+
+    FashionClassifier.training_step = training_step
+
+
+def test_a_loss_that_is_no_number_ends_training_in_that_step(long_args, tmp_path):
+    from fashion_lightning.data import FashionMNISTDataModule
+    from fashion_lightning.sampling import epoch_order
+
+    for again in range(2):
+        assert forked.run(tmp_path, long_args, patch=nan_in_step_7) == 1
+        [line] = (tmp_path / "err").read_text().splitlines()
+        found = re.fullmatch(
+            r"error: training stopped: the loss of step 7 is nan, at learning rate ([\d.]+), of the training images "
+            r"([\d, ]+); the last save is good; lower --model.optimizer.lr",
+            line,
+        )
+        assert float(found[1]) == pytest.approx(0.01 * 0.999**6, rel=0.01)
+        data = FashionMNISTDataModule(long_args[1], verify=False)
+        data.setup()
+        order = epoch_order(data.splits["train"][1], seed=0, epoch=0)
+        assert found[2] == ", ".join(str(int(index)) for index in order[120:140]), again
+    assert forked.run(tmp_path, [*long_args, "--trainer.max_epochs", "1"]) == 0  # from the last save, which is good
+
+
+def test_a_rate_that_is_too_high_ends_without_a_save_of_it(long_args, tmp_path):
+    flags = ["--model.optimizer", "SGD", "--model.optimizer.lr", "1e30"]
+    assert forked.run(tmp_path, [*long_args, *flags]) == 1
+    [line] = (tmp_path / "err").read_text().splitlines()
+    assert "training stopped" in line
+    assert not list(tmp_path.rglob("best.ckpt"))
