@@ -1,6 +1,9 @@
-"""Runs and their checkpoints by name. Knows folders, not what is in a checkpoint."""
+"""Runs and their checkpoints: found by name, and read with distrust."""
 
+import zipfile
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 from fashion_lightning.errors import UserError
 
@@ -9,7 +12,7 @@ BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"  # the last one
 
 
 class CheckpointError(UserError):
-    """There is no such checkpoint; the message says what there is."""
+    """There is no such checkpoint, or it is none; the message says what there is."""
 
 
 def runs(root: Path) -> list[Path]:
@@ -52,3 +55,37 @@ def run_of(checkpoint: Path) -> Path | None:
     """The folder of the run that wrote `checkpoint`, if that is where it lies."""
     run = checkpoint.parent.parent
     return run if (run / "config.yaml").is_file() else None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Content of a checkpoint on the CPU: tensors and plain types, whatever the file would like to be loaded as.
+
+    Raises:
+        CheckpointError: It is damaged or something else; the message names good ones beside it.
+    """
+    import torch  # seconds, for which `runs` does not wait
+
+    try:
+        reason = _damage(path)
+        content = None if reason else torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, UnpicklingError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    if not reason and not (isinstance(content, dict) and isinstance(content.get("state_dict"), dict)):
+        reason = "it has no state_dict"
+    if not reason:
+        return content
+    good = [str(other) for other in sorted(path.parent.glob("*.ckpt")) if other != path and not _damage(other)]
+    beside = f"; good ones beside it: {', '.join(good)}" if good else ""
+    raise CheckpointError(f"{path} is not a whole checkpoint ({reason}): name another with --ckpt_path{beside}")
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with the file by its checksums, which `torch.load` does not look at."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                return "its parts are compressed, as PyTorch's never are"
+            part = archive.testzip()
+            return f"the checksum of its part {part} does not match" if part else None
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
+        return str(error)

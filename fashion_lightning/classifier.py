@@ -1,6 +1,7 @@
-"""Training and evaluation of a classifier: loss, metrics, optimiser, schedule. Knows neither data nor files."""
+"""Training and evaluation of a classifier: loss, metrics, optimiser, schedule. Knows no data."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,6 +14,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 from torchmetrics import MeanMetric, MetricCollection, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from fashion_lightning.checkpoints import read
 from fashion_lightning.networks import NUM_CLASSES, FashionCNN
 
 
@@ -50,6 +52,22 @@ class FashionClassifier(pl.LightningModule):
         self.train_metrics = metrics.clone("train/")
         self.val_metrics = metrics.clone("val/")
         self.test_metrics = metrics.clone("test/")
+
+    @classmethod
+    def load_from_checkpoint(
+        cls, checkpoint_path: str | Path, map_location: str | torch.device = "cpu", **arguments: Any
+    ) -> "FashionClassifier":
+        """Takes the weights of a file, and nothing else; Lightning's also takes URLs, and names of what to make.
+
+        Args:
+            arguments: Of the class, where they were not the defaults.
+
+        Raises:
+            CheckpointError: See `checkpoints.read`.
+        """
+        model = cls(**arguments)
+        model.load_state_dict(read(Path(checkpoint_path))["state_dict"])
+        return model.to(map_location)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)

@@ -22,7 +22,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from fashion_lightning import checkpoints, networks, saving
+from fashion_lightning import checkpoints, networks
 from fashion_lightning.atomic import replacing
 from fashion_lightning.callbacks import ProgressBar, RunRecord
 from fashion_lightning.classifier import FashionClassifier
@@ -154,7 +154,7 @@ class FashionCLI(LightningCLI):
             of_run, self.config = _parse(parser, settings), _parse(parser, [*settings, *args])
             self.departures = _departures(of_run, self.config)
         if self.checkpoint and self.job == "fit":
-            self.step = saving.read(self.checkpoint).get("global_step", 0)
+            self.step = checkpoints.read(self.checkpoint).get("global_step", 0)
         seed = self.config.seed_everything
         if not 0 <= seed < 2**32:
             raise UserError(f"--seed_everything: expected 0 to {2**32 - 1}, got {seed}")
@@ -168,7 +168,7 @@ class FashionCLI(LightningCLI):
             path = self.run_folder / "checkpoints" / name
             if path.is_file():
                 try:
-                    saving.read(path)
+                    checkpoints.read(path)
                 except checkpoints.CheckpointError as error:
                     warnings.warn(f"{error}; going on from the save before it, if there is one", stacklevel=2)
                 else:
@@ -196,6 +196,8 @@ class FashionCLI(LightningCLI):
         for departure in self.departures if self.job == "fit" else []:
             if departure.startswith(("--model.optimizer", "--model.lr_scheduler")):
                 raise UserError(f"{departure}: training goes on with the optimiser and schedule it began with")
+        if processes > 1 and "LOCAL_RANK" not in os.environ:
+            self.datamodule.setup()
         self._try_network()
         try:
             schedule = self.model.configure_optimizers()["lr_scheduler"]["scheduler"]

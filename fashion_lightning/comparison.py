@@ -2,14 +2,14 @@
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fashion_lightning import saving
-from fashion_lightning.checkpoints import BEST, LAST
+from fashion_lightning.checkpoints import BEST, LAST, read
 
 TIMES_AND_PLACES = ("fit_seconds", "images_per_second", "checkpoint")
 
@@ -21,8 +21,9 @@ def different(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 def contents(run: Path) -> dict[str, Any]:
     """All that a finished run came to, but for times and places."""
-    best, last = (saving.read(run / "checkpoints" / name) for name in (BEST, LAST))
+    best, last = (read(run / "checkpoints" / name) for name in (BEST, LAST))
     results = json.loads((run / "results.json").read_text())
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every restart that it copes with
     board = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     return {
         "weights": _digest(last["state_dict"]),

@@ -39,6 +39,7 @@ DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_DIR = Path("/usr/share/datasets/fashion-mnist")
 NETWORK_TIMEOUT_SECONDS = 30
 DOWNLOAD_ATTEMPTS = 3
+MOST_BYTES = 2**31  # of a file of other data, so that a small one which unpacks to a big one cannot fill the memory
 
 # Size in bytes and SHA-256 of the raw content, since every distributor compresses it anew.
 FILES = {
@@ -95,7 +96,10 @@ def _find(name: str, data_dir: Path, verify: bool) -> bytearray | None:
             if not path.is_file():
                 continue
             if not verify:
-                return _read(path)
+                content = _read(path, limit=MOST_BYTES + 1)
+                if len(content) > MOST_BYTES:
+                    raise DataError(f"{path}: expected at most {MOST_BYTES:,} bytes, got more")
+                return content
             content = _read(path, limit=size + 1)
             if hashlib.sha256(content).hexdigest() == sha256:
                 return content
@@ -103,8 +107,8 @@ def _find(name: str, data_dir: Path, verify: bool) -> bytearray | None:
     return None
 
 
-def _read(path: Path, limit: int = -1) -> bytearray:
-    """Raw content of a raw or `.gz` file, up to `limit` bytes, so that a small file cannot fill the memory."""
+def _read(path: Path, limit: int) -> bytearray:
+    """Raw content of a raw or `.gz` file, up to `limit` bytes."""
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
         try:
             return bytearray(stream.read(limit))

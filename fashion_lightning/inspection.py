@@ -100,7 +100,7 @@ class Inspection(pl.Callback):
         dataset, indices = data.splits["test"]
         gathered = self._logits.compute().float().cpu()  # (N, 10), each process' share after the other
         self._logits.reset()
-        if not trainer.is_global_zero or len(gathered) < len(indices):  # as under `limit_test_batches`
+        if not trainer.is_global_zero or len(gathered) != len(indices):  # as under `limit_test_batches`
             return
         ranks = range(trainer.world_size)
         shares = [evaluation_batches(indices, data.eval_batch_size, rank, trainer.world_size) for rank in ranks]

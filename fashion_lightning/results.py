@@ -11,10 +11,9 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.table import Table
 
-from fashion_lightning import saving
 from fashion_lightning.atomic import replacing
 from fashion_lightning.callbacks import RunRecord, describe_device
-from fashion_lightning.checkpoints import LOGS
+from fashion_lightning.checkpoints import LOGS, read
 from fashion_lightning.data import FashionMNISTDataModule
 from fashion_lightning.errors import UserError
 
@@ -49,7 +48,7 @@ def evaluate(
 
 def load_weights(model: pl.LightningModule, checkpoint: Path) -> None:
     """Raises UserError if `checkpoint` is damaged or no checkpoint of this model."""
-    content = saving.read(checkpoint)
+    content = read(checkpoint)
     try:
         model.load_state_dict(content["state_dict"])
     except (RuntimeError, LookupError, TypeError, ValueError) as error:

@@ -8,9 +8,7 @@ import io
 import shutil
 import time
 import warnings
-import zipfile
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -23,42 +21,10 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from fashion_lightning.atomic import PART, replacing
 from fashion_lightning.callbacks import describe_device
-from fashion_lightning.checkpoints import BEST, LAST, PREVIOUS, CheckpointError
+from fashion_lightning.checkpoints import BEST, LAST, PREVIOUS, read
 from fashion_lightning.stopping import DivergenceError, Stopper
 
 SAVE_SECONDS = 5.0  # a save costs some 20 ms
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Content of a checkpoint on the CPU: tensors and plain types, whatever the file would like to be loaded as.
-
-    Raises:
-        CheckpointError: It is damaged or something else; the message names good ones beside it.
-    """
-    try:
-        reason = _damage(path)
-        content = None if reason else torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, UnpicklingError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    if not reason and not (isinstance(content, dict) and isinstance(content.get("state_dict"), dict)):
-        reason = "it has no state_dict"
-    if not reason:
-        return content
-    good = [str(other) for other in sorted(path.parent.glob("*.ckpt")) if other != path and not _damage(other)]
-    remedy = f"good ones beside it: {', '.join(good)}" if good else "name another"
-    raise CheckpointError(f"{path} is not a whole checkpoint ({reason}): name another with --ckpt_path; {remedy}")
-
-
-def _damage(path: Path) -> str | None:
-    """What is wrong with the file by its checksums, which `torch.load` does not look at."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                return "its parts are compressed, as PyTorch's never are"
-            part = archive.testzip()
-            return f"the checksum of its part {part} does not match" if part else None
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
-        return str(error)
 
 
 class DurableCheckpointIO(TorchCheckpointIO):

@@ -1,5 +1,6 @@
 """`python -m fashion_lightning.verify`: whether what the README promises holds on this machine."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from fashion_lightning import usage
 from fashion_lightning.checkpoints import BEST, LOGS
 from fashion_lightning.errors import UserError, reported
 
-SHORT = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "40", "--inspect.figures", "false"]
+SHORT = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "40"]
+SHORT += ["--inspect.figures", "false", "--inspect.graph", "false", "--inspect.pr_curves", "false"]
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 TIMEOUT_SECONDS = 300
 
@@ -45,14 +47,14 @@ def main(args: list[str] | None = None) -> dict[str, list[str]]:
 def _try(root: Path, args: list[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """What differs by promise, and what was compared. Four fits: alone, again, killed and resumed, on two processes."""
     print("trains four times for some seconds, in real processes")
-    _finish(_fit(root / "alone", args))  # which fetches the data if need be
-    again, killed = _fit(root / "again", args), _fit(root / "killed", args)
+    alone, again, killed = (_fit(root / name, args) for name in ("alone", "again", "killed"))
     _kill(killed, root / "killed" / LOGS / "version_0" / "checkpoints" / BEST)
-    _finish(again)
+    _finish(alone, again)
     shutil.copytree(root / "alone", root / "two")  # a finished run, which two processes only evaluate
-    _finish(_fit(root / "killed", args), _fit(root / "two", [*args, *TWO]))
+    resumed, two = _fit(root / "killed", args), _fit(root / "two", [*args, *TWO])
+    from fashion_lightning import comparison  # seconds of imports, while the others work
 
-    from fashion_lightning import comparison  # seconds of imports, for which `--help` does not wait
+    _finish(resumed, two)
 
     alone, again, killed, two = (
         comparison.contents(root / name / LOGS / "version_0") for name in ("alone", "again", "killed", "two")
@@ -74,7 +76,11 @@ def _try(root: Path, args: list[str]) -> tuple[dict[str, list[str]], dict[str, l
 def _fit(root: Path, args: list[str]) -> subprocess.Popen:
     command = [sys.executable, "-m", "fashion_lightning.fit", *SHORT, *args, "--resume"]
     command += ["--trainer.default_root_dir", str(root)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    environment = {
+        **os.environ,
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }  # two at once would wait for each other's waiting threads
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def _finish(*processes: subprocess.Popen) -> None:

@@ -1,10 +1,21 @@
-"""The promise of several processes: trained together, evaluated exactly."""
+"""The promise of several processes: trained together, evaluated exactly, and never one waiting for another for ever."""
 
 import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
+import forked
+import numpy as np
 import pytest
+from conftest import write_data, write_idx
 
 from fashion_lightning import test
+from fashion_lightning.sampling import epoch_order, split_indices
 
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
@@ -29,3 +40,214 @@ def test_a_batch_that_cannot_be_shared_is_refused_before_any_process_starts(tiny
     done = run_module("fit", *tiny_args, *TWO, "--data.batch_size", "25")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: --data.batch_size: expected a multiple of the 2 processes, got 25\n"
+
+
+@pytest.fixture(scope="session")
+def numbered(tmp_path_factory) -> list[str]:
+    """Flags for data whose images say their index in their first two pixels."""
+    folder = write_data(tmp_path_factory.mktemp("numbered") / "data")
+    images = np.frombuffer((folder / "train-images-idx3-ubyte").read_bytes()[16:], np.uint8).reshape(-1, 28, 28).copy()
+    images[:, 0, 0], images[:, 0, 1] = np.divmod(np.arange(len(images)), 256)
+    write_idx(folder / "train-images-idx3-ubyte", images)
+    return [
+        *("--data.data_dir", str(folder), "--data.verify", "false", "--trainer.accelerator", "cpu"),
+        *("--data.batch_size", "20", "--data.eval_batch_size", "10", "--trainer.max_epochs", "2"),
+        *("--inspect.figures", "false", "--inspect.graph", "false", "--resume"),
+    ]
+
+
+def record_order() -> None:
+    """Appends the step and the images of every batch to `order<rank>`."""
+    from fashion_lightning.classifier import FashionClassifier
+
+    step = FashionClassifier.training_step
+
+    def training_step(self, batch, batch_idx):
+        pixels = ((batch[0][:, 0, 0, :2] * 0.5 + 0.5) * 255).round().int()
+        indices = (pixels[:, 0] * 256 + pixels[:, 1]).tolist()
+        with open(f"order{self.trainer.global_rank}", "a") as stream:
+            stream.write(json.dumps([self.trainer.global_step, indices]) + "\n")
+        return step(self, batch, batch_idx)
+
+    FashionClassifier.training_step = training_step
+
+
+def order(folder: Path, world_size: int) -> dict[int, list[int]]:
+    """Step to the images of all ranks, rank after rank."""
+    steps: dict[int, list[int]] = {}
+    for rank in range(world_size):
+        for line in (folder / f"order{rank}").read_text().splitlines():
+            step, indices = json.loads(line)
+            steps.setdefault(step, []).extend(indices)
+        (folder / f"order{rank}").unlink()
+    return steps
+
+
+EXPECTED = [
+    batch.tolist()
+    for epoch in range(2)
+    for batch in epoch_order(split_indices(250, seed=0)[0], seed=0, epoch=epoch).split(20)
+]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_the_order_of_images_is_that_of_one_process(world_size, numbered, tmp_path):
+    statuses = forked.run_ranks(tmp_path, numbered, world_size, patch=record_order)
+    assert statuses == [0] * world_size, (tmp_path / "err").read_text()
+    assert order(tmp_path, world_size) == dict(enumerate(EXPECTED))
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 4)])
+def test_another_number_of_processes_goes_on_in_the_same_order(before, after, numbered, tmp_path):
+    flags = ["--trainer.max_steps", "13"]
+    assert forked.run_ranks(tmp_path, [*numbered, *flags], before, patch=record_order) == [0] * before
+    assert order(tmp_path, before) == dict(enumerate(EXPECTED[:13]))
+    statuses = forked.run_ranks(tmp_path, [*numbered, "--trainer.max_steps", "-1"], after, patch=record_order)
+    assert statuses == [0] * after, (tmp_path / "err").read_text()
+    assert order(tmp_path, after) == dict(enumerate(EXPECTED[13:], start=13))
+    assert "warning: the last bits may differ" in (tmp_path / "err").read_text()
+
+
+def record_counts() -> None:
+    """Writes what a test came to into `splits.json`, and the confusion matrix of the test set into `confusion.npy`."""
+    from fashion_lightning import figures, results
+
+    draw = figures.confusion_matrix
+
+    def confusion_matrix(counts):
+        np.save("confusion.npy", counts.numpy())
+        return draw(counts)
+
+    figures.confusion_matrix = confusion_matrix
+    results.print_splits = lambda splits: Path("splits.json").write_text(json.dumps(splits))
+
+
+def pad() -> None:
+    """The sampler that Lightning would put in, which gives some images twice."""
+    from torch.utils.data import DataLoader, DistributedSampler, Subset
+
+    from fashion_lightning.data import FashionMNISTDataModule
+
+    def evaluation_dataloader(self, split):
+        dataset, indices = self.splits[split]
+        subset, (rank, world_size) = Subset(dataset, indices), self._rank_and_world_size()
+        return DataLoader(subset, 10, sampler=DistributedSampler(subset, world_size, rank, shuffle=False))
+
+    FashionMNISTDataModule.evaluation_dataloader = evaluation_dataloader
+    record_counts()
+
+
+@pytest.fixture(scope="session")
+def trained(numbered, tmp_path_factory) -> Path:
+    """The folder of a run that is good, but not perfect."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert forked.run(folder, [*numbered, "--trainer.max_steps", "4"]) == 0
+    return folder
+
+
+def evaluate(trained: Path, data: Path, world_size: int, patch=record_counts) -> tuple[list[int], dict, np.ndarray]:
+    args = ["--data.data_dir", str(data), "--inspect.figures", "true"]
+    for made in ("splits.json", "confusion.npy"):
+        (trained / made).unlink(missing_ok=True)
+    statuses = forked.run_ranks(trained, args, world_size, patch=patch, job="test")
+    if any(statuses):
+        return statuses, {}, np.zeros(())
+    return statuses, json.loads((trained / "splits.json").read_text()), np.load(trained / "confusion.npy")
+
+
+@pytest.mark.parametrize("images", [199, 200, 203, 10_000])
+def test_evaluation_counts_the_same_for_every_number_of_processes(images, trained, tmp_path):
+    data = write_data(tmp_path / "data", test=images)
+    _, alone, counts = evaluate(trained, data, 1)
+    assert counts.sum() == images
+    assert alone["test"]["images"] == images
+    assert counts.trace() == round(alone["test"]["accuracy"] * images)
+    assert 0.1 < alone["test"]["accuracy"] < 1
+    for world_size in (2, 4):
+        statuses, together, same_counts = evaluate(trained, data, world_size)
+        assert statuses == [0] * world_size, (trained / "err").read_text()
+        assert np.array_equal(counts, same_counts)
+        for split in ("train", "val", "test"):
+            assert (together[split]["accuracy"], together[split]["images"]) == (
+                alone[split]["accuracy"],
+                alone[split]["images"],
+            )
+            assert together[split]["loss"] == pytest.approx(alone[split]["loss"], rel=1e-12)
+
+
+def test_a_padding_sampler_would_be_found(trained, tmp_path):
+    statuses, *_ = evaluate(trained, write_data(tmp_path / "data", test=203), 2, patch=pad)
+    assert all(statuses)
+    assert "expected to evaluate 203 images of test, got 204" in (trained / "err").read_text()
+
+
+def test_a_failing_process_ends_the_run_with_its_message(tiny_args, run_module, tmp_path, monkeypatch):
+    (tmp_path / "failing.py").write_text(
+        "import os\nfrom torch import nn\n"
+        "class Failing(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(784, 10))\n"
+        "    def forward(self, images):\n"
+        "        if self.training and os.environ['LOCAL_RANK'] == os.environ['FAILS']:\n"
+        "            raise RuntimeError('out of luck')\n"
+        "        return super().forward(images)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for rank in ("0", "1"):
+        monkeypatch.setenv("FAILS", rank)
+        done = run_module("fit", *tiny_args, *TWO, "--model.network", "failing.Failing", timeout=60)
+        assert done.returncode not in (0, 2)
+        assert "RuntimeError: out of luck" in done.stderr
+
+
+def test_missing_data_are_said_once_and_before_any_process_starts(tiny_args, run_module):
+    done = run_module("fit", *tiny_args, *TWO, "--data.data_dir", "nowhere", timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert re.match(r"error: expected train-images-idx3-ubyte, .* in nowhere/, found none", line)
+
+
+def data_are_gone_for_the_first() -> None:
+    from fashion_lightning import files
+
+    if os.environ["RANK"] == "0":
+        files.load = lambda *args: (_ for _ in ()).throw(files.DataError("the disk is gone"))
+
+
+def test_data_that_fail_in_the_first_process_end_all(numbered, tmp_path):
+    statuses = forked.run_ranks(tmp_path, numbered, 2, patch=data_are_gone_for_the_first)
+    assert statuses[0] == 2
+    assert statuses[1] != 0
+    assert (tmp_path / "err").read_text() == "error: the disk is gone\n"
+
+
+def test_two_machines_by_torchrun(tiny_args, tmp_path):
+    """Two agents, each as on a machine of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = ["--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp"]
+    agents = [
+        subprocess.Popen(
+            [
+                *(str(Path(sys.executable).parent / "torchrun"), "--nnodes", "2", "--nproc_per_node", "1"),
+                *("--node_rank", str(rank), "--master_addr", "127.0.0.1", "--master_port", str(port)),
+                *("-m", "fashion_lightning.fit", *tiny_args, *flags),
+            ],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        shown = [agent.communicate(timeout=120) for agent in agents]
+    finally:
+        for agent in agents:
+            agent.send_signal(signal.SIGKILL)
+    assert [agent.returncode for agent in agents] == [0, 0], shown
+    assert "2 processes" in shown[0][0]
+    assert "epoch" not in shown[1][0]
+    results = json.loads((tmp_path / "lightning_logs" / "version_0" / "results.json").read_text())
+    assert [results[split]["images"] for split in ("train", "val", "test")] == [200, 50, 203]

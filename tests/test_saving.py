@@ -1,0 +1,132 @@
+"""The promise of saves: there is always a whole one, whatever happens while the next is written."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import forked
+import pytest
+import torch
+
+from fashion_lightning.atomic import replacing
+from fashion_lightning.checkpoints import CheckpointError, read
+from fashion_lightning.comparison import contents, different
+from fashion_lightning.saving import DurableCheckpointIO
+
+RUN = Path("lightning_logs/version_0")
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path, previous = tmp_path / "new" / "file", tmp_path / "new" / "before"
+    for content in (b"one", b"two", b"three"):
+        with replacing(path, previous) as stream:
+            stream.write(content)
+            assert not path.exists() or path.read_bytes() != content
+    assert (path.read_bytes(), previous.read_bytes()) == (b"three", b"two")
+    with pytest.raises(KeyboardInterrupt), replacing(path, previous) as stream:
+        raise KeyboardInterrupt(stream.write(b"four"))
+    assert (path.read_bytes(), previous.read_bytes()) == (b"three", b"two")
+    assert sorted(file.name for file in path.parent.iterdir()) == ["before", "file"]
+
+
+def test_what_is_written_is_read_and_the_one_before_is_kept(tmp_path):
+    io = DurableCheckpointIO()
+    for step in (1, 2, 3):
+        for name in ("best.ckpt", "last.ckpt"):
+            io.save_checkpoint({"state_dict": {"w": torch.full((3,), step)}}, tmp_path / name)
+    found = {path.name: io.load_checkpoint(path)["state_dict"]["w"][0].item() for path in tmp_path.iterdir()}
+    assert found == {"best.ckpt": 3, "last.ckpt": 3, "previous.ckpt": 2}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "foreign", "another program's", "a flipped bit"])
+def test_every_damage_is_found_and_the_good_ones_are_named(damage, tmp_path):
+    io = DurableCheckpointIO()
+    for step in (1, 2):
+        io.save_checkpoint({"state_dict": {"w": torch.full((1000,), step)}}, tmp_path / "last.ckpt")
+    path = tmp_path / "last.ckpt"
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[whole.index(torch.full((1000,), 2).numpy().tobytes()) + 17] ^= 4
+    if damage in ("foreign", "another program's"):
+        torch.save([1, 2] if damage == "foreign" else {"model": torch.ones(2)}, path)
+    else:
+        path.write_bytes(
+            {"truncated": whole[:-100], "empty": b"", "text": b"hello\n", "a flipped bit": bytes(flipped)}[damage]
+        )
+    if damage == "a flipped bit":
+        assert torch.load(path, weights_only=True)["state_dict"]["w"].sum() != 2000  # which says nothing
+    with pytest.raises(
+        CheckpointError, match=r"last.ckpt is not a whole checkpoint \(.+\): .*beside it: .*previous.ckpt"
+    ):
+        read(path)
+
+
+def fill_the_disk() -> None:
+    """From the fourth save on there is too little space for a checkpoint, though enough for logs."""
+    from fashion_lightning.saving import Keeper
+
+    save, calls = Keeper._save, 0
+
+    def full(self, *args):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            free = shutil.disk_usage(".").free
+            Path("ballast").write_bytes(bytes(free - 400_000))
+        save(self, *args)
+
+    Keeper._save = full
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Path:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", folder], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def plain_args(tiny_args) -> list[str]:
+    return [*tiny_args, "--inspect.figures", "false", "--inspect.graph", "false", "--inspect.pr_curves", "false"]
+
+
+def test_a_full_disk_costs_no_save_before_it(plain_args, small_disk, tmp_path):
+    assert forked.run(small_disk, [*plain_args, "--resume"], patch=fill_the_disk) == 1
+    warning, error = (small_disk / "err").read_text().splitlines()
+    assert re.fullmatch(
+        r"warning: cannot save lightning_logs/version_0/checkpoints/\w+\.ckpt: No space left on device, "
+        r"[\d,]+ bytes free, [\d,]+ needed; training goes on with the checkpoint before it kept",
+        warning,
+    )
+    assert error.startswith("error: cannot save lightning_logs/version_0/checkpoints/")
+    assert "epoch 2/2" in (small_disk / "out").read_text()
+    assert read(small_disk / RUN / "checkpoints" / "last.ckpt")["global_step"] == 7
+    assert not list(small_disk.rglob("*.part"))
+    (small_disk / "ballast").unlink()
+    assert forked.run(small_disk, [*plain_args, "--resume"]) == 0
+    assert "resume      after step 7\n" in (small_disk / "out").read_text()
+    assert forked.run(tmp_path / "whole", plain_args) == 0
+    assert different(contents(small_disk / RUN), contents(tmp_path / "whole" / RUN)) == []
+
+
+@pytest.mark.parametrize("root", ["/proc/nowhere", "file/in/the/way"])
+def test_a_folder_that_cannot_be_written_is_found_before_training(root, plain_args, tmp_path):
+    (tmp_path / "file").touch()
+    assert forked.run(tmp_path, [*plain_args, "--trainer.default_root_dir", root]) == 2
+    [line] = (tmp_path / "err").read_text().splitlines()
+    assert line.startswith("error: --trainer.default_root_dir: expected a folder to write to, but ")
+    assert (tmp_path / "out").read_text() == ""
+
+
+def test_temporaries_lie_beside_what_they_become(plain_args, tmp_path):
+    nowhere = {"TMPDIR": str(tmp_path / "nowhere")}
+    status = forked.run(tmp_path, [*plain_args, "--resume"], kill=("os.fsync", 5, "half"), env=nowhere)
+    assert status == -9
+    [part] = tmp_path.rglob("*.part")
+    assert part.parent == tmp_path / RUN / "checkpoints"
+    assert forked.run(tmp_path, [*plain_args, "--resume"], env=nowhere) == 0
+    assert not list(tmp_path.rglob("*.part"))
