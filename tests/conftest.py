@@ -49,8 +49,14 @@ def real_data() -> Path:
 
 
 @pytest.fixture
-def tiny_args(tiny_data, tmp_path, monkeypatch) -> list[str]:
+def tiny_args(inspected_args) -> list[str]:
     """Flags for a run of a second, whose folder is the current one."""
+    return [*inspected_args, *(f"--inspect.{part}=false" for part in ("figures", "graph", "pr_curves"))]
+
+
+@pytest.fixture
+def inspected_args(tiny_data, tmp_path, monkeypatch) -> list[str]:
+    """The same with all its figures."""
     monkeypatch.chdir(tmp_path)
     return [
         *("--data.data_dir", str(tiny_data), "--data.verify", "false"),

@@ -1,4 +1,4 @@
-"""The assignment on the real data set: one epoch always, the whole of it with `-m slow`."""
+"""The assignment on the real data set: a part of it always, the whole of it with `-m slow`."""
 
 import csv
 
@@ -14,15 +14,15 @@ def real_args(real_data, tmp_path, monkeypatch):
     return ["--data.data_dir", str(real_data), "--trainer.accelerator", "cpu"]
 
 
-def test_one_epoch_of_the_real_thing(real_args):
-    results = main([*real_args, "--trainer.max_epochs", "1"])
+def test_a_part_of_the_real_thing(real_args):
+    results = main([*real_args, "--trainer.max_steps", "300"])
     assert {split: results[split]["images"] for split in ("train", "val", "test")} == {
         "train": 48000,
         "val": 12000,
         "test": 10000,
     }
-    assert (results["steps"], results["parameters"], results["seed"]) == (800, 62058, 0)
-    assert all(results[split]["accuracy"] > 0.85 for split in ("train", "val", "test"))
+    assert (results["steps"], results["parameters"], results["seed"]) == (300, 62058, 0)
+    assert all(results[split]["accuracy"] > 0.8 for split in ("train", "val", "test"))
 
 
 @pytest.mark.slow

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 
 
 @pytest.fixture
-def tensorboard(tiny_args):
+def tensorboard(inspected_args):
     """Address of a TensorBoard that shows one run."""
-    fit.main(tiny_args)
+    fit.main(inspected_args)
     program = Path(sys.executable).parent / "tensorboard"
     command = [program, "--logdir", "lightning_logs", "--port", "0", "--load_fast", "false"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)

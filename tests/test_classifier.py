@@ -132,5 +132,5 @@ def test_a_checkpoint_holds_no_code_and_loads_by_itself(tmp_path, data):
     content = torch.load(tmp_path / "model.ckpt", weights_only=True)
     assert not content.get("hyper_parameters")
     assert all(name.startswith("network.") for name in content["state_dict"])
-    loaded = FashionClassifier.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+    loaded = FashionClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
     assert torch.equal(loaded.network.fc.weight, model.network.fc.weight)

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -33,8 +34,8 @@ def texts(accumulator) -> dict[str, str]:
     return {tag.split("/")[0]: accumulator.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in tags}
 
 
-def test_every_figure_is_a_file_and_in_tensorboard(tiny_args):
-    fit.main(tiny_args)
+def test_every_figure_is_a_file_and_in_tensorboard(inspected_args):
+    fit.main(inspected_args)
     assert pictures() == DURING_FIT | OF_TEST
     accumulator = events()
     assert set(accumulator.Tags()["images"]) == {f"figures/{name}" for name in DURING_FIT | OF_TEST}
@@ -45,15 +46,15 @@ def test_every_figure_is_a_file_and_in_tensorboard(tiny_args):
             assert len(np.unique(np.asarray(image))) > 10
 
 
-def test_tensorboard_has_all_that_answers_questions(tiny_args):
-    results = fit.main(tiny_args)
+def test_tensorboard_has_all_that_answers_questions(inspected_args):
+    results = fit.main(inspected_args)
     accumulator = events()
     tags = accumulator.Tags()
 
-    data = FashionMNISTDataModule(tiny_args[1], verify=False)
+    data = FashionMNISTDataModule(inspected_args[1], verify=False)
     data.setup()
     images, labels = data.splits["test"][0].tensors
-    model = FashionClassifier.load_from_checkpoint(results["checkpoint"], weights_only=True).eval()
+    model = FashionClassifier.load_from_checkpoint(results["checkpoint"]).eval()
     with torch.no_grad():
         probabilities = model(normalize(images)).softmax(1)
     predictions = probabilities.argmax(1)
@@ -74,8 +75,11 @@ def test_tensorboard_has_all_that_answers_questions(tiny_args):
     assert f"| git_commit | {results['git_commit']} |" in shown["environment"]
 
 
-def test_every_run_has_one_row_with_the_same_keys(tiny_args):
-    results = [fit.main(tiny_args), fit.main([*tiny_args, "--model.optimizer", "SGD", "--model.optimizer.lr", "0.1"])]
+def test_every_run_has_one_row_with_the_same_keys(inspected_args):
+    results = [
+        fit.main(inspected_args),
+        fit.main([*inspected_args, "--model.optimizer", "SGD", "--model.optimizer.lr", "0.1"]),
+    ]
     keys = set()
     for version, result in enumerate(results):
         accumulator = EventAccumulator(f"lightning_logs/version_{version}").Reload()
@@ -91,15 +95,17 @@ def test_every_run_has_one_row_with_the_same_keys(tiny_args):
     assert not list(Path("lightning_logs").rglob("version_*/*/events*"))
 
 
-def test_inspecting_changes_no_weight(tiny_args):
+def test_inspecting_changes_no_weight(inspected_args):
     off = [f"--inspect.{part}=false" for part in ("figures", "graph", "pr_curves")]
-    first, second = fit.main([*tiny_args, "--inspect.projector", "true"]), fit.main([*tiny_args, *off])
+    first, second = fit.main([*inspected_args, "--inspect.projector", "true"]), fit.main([*inspected_args, *off])
     a, b = (torch.load(r["checkpoint"], weights_only=True)["state_dict"] for r in (first, second))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_the_heavy_parts_can_be_turned_off(tiny_args):
-    fit.main([*tiny_args, "--inspect.figures", "false", "--inspect.graph", "false", "--inspect.pr_curves", "false"])
+def test_the_heavy_parts_can_be_turned_off(inspected_args):
+    fit.main(
+        [*inspected_args, "--inspect.figures", "false", "--inspect.graph", "false", "--inspect.pr_curves", "false"]
+    )
     tags = events().Tags()
     assert pictures() == set()
     assert tags["images"] == []
@@ -107,8 +113,8 @@ def test_the_heavy_parts_can_be_turned_off(tiny_args):
     assert not any(tag.startswith("test/") for tag in tags["tensors"])
 
 
-def test_the_projector_is_for_those_who_ask(tiny_args):
-    fit.main([*tiny_args, "--inspect.projector", "true"])
+def test_the_projector_is_for_those_who_ask(inspected_args):
+    fit.main([*inspected_args, "--inspect.projector", "true"])
     [vectors] = FOLDER.rglob("tensors.tsv")
     table = np.loadtxt(vectors)
     assert table.shape == (203, 576)
@@ -116,41 +122,41 @@ def test_the_projector_is_for_those_who_ask(tiny_args):
     assert vectors.with_name("sprite.png").exists()
 
 
-def test_a_network_of_another_kind_is_inspected_too(tiny_args, tmp_path, monkeypatch):
+def test_a_network_of_another_kind_is_inspected_too(inspected_args, tmp_path, monkeypatch):
     (tmp_path / "plain.py").write_text(
         "from torch import nn\nclass Plain(nn.Sequential):\n"
         "    def __init__(self):\n        super().__init__(nn.Conv2d(1, 10, 28), nn.Flatten())\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    fit.main([*tiny_args, "--model.network", "plain.Plain", "--inspect.projector", "true"])
+    fit.main([*inspected_args, "--model.network", "plain.Plain", "--inspect.projector", "true"])
     assert pictures() == DURING_FIT | OF_TEST
     [vectors] = FOLDER.rglob("tensors.tsv")
     assert np.loadtxt(vectors).shape == (203, 10)
 
 
 @pytest.mark.parametrize("logger", [["false"], ["CSVLogger", "--trainer.logger.save_dir", "."]])
-def test_figures_need_no_tensorboard(tiny_args, logger):
-    fit.main([*tiny_args, "--trainer.logger", *logger])
+def test_figures_need_no_tensorboard(inspected_args, logger):
+    fit.main([*inspected_args, "--trainer.logger", *logger])
     assert pictures() == DURING_FIT | OF_TEST
 
 
-def test_tensorboard_may_be_one_of_several_loggers(tiny_args):
+def test_tensorboard_may_be_one_of_several_loggers(inspected_args):
     Path("loggers.yaml").write_text(
         "trainer:\n  logger:\n"
         "  - {class_path: CSVLogger, init_args: {save_dir: .}}\n"
         "  - {class_path: TensorBoardLogger, init_args: {save_dir: ., default_hp_metric: false}}\n"
     )
-    fit.main([*tiny_args, "--config", "loggers.yaml"])
+    fit.main([*inspected_args, "--config", "loggers.yaml"])
     assert pictures() == DURING_FIT | OF_TEST
 
 
-def test_a_run_of_two_steps_has_its_figures(tiny_args):
-    fit.main([*tiny_args, "--trainer.max_steps", "2"])
+def test_a_run_of_two_steps_has_its_figures(inspected_args):
+    fit.main([*inspected_args, "--trainer.max_steps", "2"])
     assert pictures() == DURING_FIT | OF_TEST
 
 
-def test_a_test_redraws_its_own_figures_and_nothing_else(tiny_args):
-    fit.main(tiny_args)
+def test_a_test_redraws_its_own_figures_and_nothing_else(inspected_args):
+    fit.main(inspected_args)
     originals = {name: (FOLDER / "figures" / f"{name}.png").read_bytes() for name in OF_TEST}
     others = sorted(path for path in Path().rglob("*") if path.is_file() and path.stem not in OF_TEST)
     times = [path.stat().st_mtime_ns for path in others]
@@ -162,16 +168,15 @@ def test_a_test_redraws_its_own_figures_and_nothing_else(tiny_args):
     assert [path.stat().st_mtime_ns for path in others] == times
 
 
-def test_an_evaluation_of_some_images_draws_nothing(tiny_args):
-    fit.main([*tiny_args, "--trainer.limit_test_batches", "2"])
+def test_an_evaluation_of_some_images_draws_nothing(inspected_args):
+    fit.main([*inspected_args, "--trainer.limit_test_batches", "2"])
     assert pictures() == DURING_FIT
 
 
-def test_two_processes_draw_the_pictures_of_one(tiny_args, run_module):
-    fit.main(tiny_args)
+def test_two_processes_draw_the_pictures_of_one(inspected_args, tmp_path):
+    fit.main(inspected_args)
     alone = {name: (FOLDER / "figures" / f"{name}.png").read_bytes() for name in OF_TEST}
     for path in FOLDER.glob("figures/*"):
         path.unlink()
-    done = run_module("test", "--trainer.devices", "2", "--trainer.strategy", "ddp")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert forked.run_ranks(tmp_path, [], 2, job="test") == [0, 0]
     assert {name: (FOLDER / "figures" / f"{name}.png").read_bytes() for name in OF_TEST} == alone

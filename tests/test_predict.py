@@ -92,7 +92,7 @@ def test_preparation_keeps_the_labels_of_real_images(real_data, tmp_path, monkey
     data = FashionMNISTDataModule(real_data)
     data.setup()
     images = data.splits["test"][0].tensors[0][:1000]
-    model = FashionClassifier.load_from_checkpoint(results["checkpoint"], weights_only=True).eval()
+    model = FashionClassifier.load_from_checkpoint(results["checkpoint"]).eval()
     with torch.no_grad():
         labels = [CLASSES[label] for label in model(normalize(images)).argmax(1)]
     for folder in ("small", "large"):

@@ -36,10 +36,11 @@ def test_two_processes_train_and_every_number_of_them_evaluates_alike(tiny_args,
         assert results[split]["loss"] == pytest.approx(values["loss"], rel=1e-12)
 
 
-def test_a_batch_that_cannot_be_shared_is_refused_before_any_process_starts(tiny_args, run_module):
-    done = run_module("fit", *tiny_args, *TWO, "--data.batch_size", "25")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: --data.batch_size: expected a multiple of the 2 processes, got 25\n"
+def test_a_batch_that_cannot_be_shared_is_refused_before_any_process_starts(tiny_args, tmp_path):
+    assert forked.run(tmp_path, [*tiny_args, *TWO, "--data.batch_size", "25"]) == 2
+    assert (tmp_path / "out").read_text() == ""
+    error = (tmp_path / "err").read_text()
+    assert error == "error: --data.batch_size: expected a multiple of the 2 processes, got 25\n"
 
 
 @pytest.fixture(scope="session")
@@ -155,7 +156,9 @@ def evaluate(trained: Path, data: Path, world_size: int, patch=record_counts) ->
     return statuses, json.loads((trained / "splits.json").read_text()), np.load(trained / "confusion.npy")
 
 
-@pytest.mark.parametrize("images", [199, 200, 203, 10_000])
+@pytest.mark.parametrize(
+    "images", [pytest.param(199, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.slow), 203, 10_000]
+)
 def test_evaluation_counts_the_same_for_every_number_of_processes(images, trained, tmp_path):
     data = write_data(tmp_path / "data", test=images)
     _, alone, counts = evaluate(trained, data, 1)
@@ -181,7 +184,8 @@ def test_a_padding_sampler_would_be_found(trained, tmp_path):
     assert "expected to evaluate 203 images of test, got 204" in (trained / "err").read_text()
 
 
-def test_a_failing_process_ends_the_run_with_its_message(tiny_args, run_module, tmp_path, monkeypatch):
+@pytest.mark.parametrize("rank", [pytest.param("0", marks=pytest.mark.slow), "1"])
+def test_a_failing_process_ends_the_run_with_its_message(rank, tiny_args, run_module, tmp_path, monkeypatch):
     (tmp_path / "failing.py").write_text(
         "import os\nfrom torch import nn\n"
         "class Failing(nn.Sequential):\n"
@@ -193,17 +197,16 @@ def test_a_failing_process_ends_the_run_with_its_message(tiny_args, run_module, 
         "        return super().forward(images)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    for rank in ("0", "1"):
-        monkeypatch.setenv("FAILS", rank)
-        done = run_module("fit", *tiny_args, *TWO, "--model.network", "failing.Failing", timeout=60)
-        assert done.returncode not in (0, 2)
-        assert "RuntimeError: out of luck" in done.stderr
+    monkeypatch.setenv("FAILS", rank)
+    done = run_module("fit", *tiny_args, *TWO, "--model.network", "failing.Failing", timeout=60)
+    assert done.returncode not in (0, 2)
+    assert "RuntimeError: out of luck" in done.stderr
 
 
-def test_missing_data_are_said_once_and_before_any_process_starts(tiny_args, run_module):
-    done = run_module("fit", *tiny_args, *TWO, "--data.data_dir", "nowhere", timeout=60)
-    assert (done.returncode, done.stdout) == (2, "")
-    [line] = done.stderr.splitlines()
+def test_missing_data_are_said_once_and_before_any_process_starts(tiny_args, tmp_path):
+    assert forked.run(tmp_path, [*tiny_args, *TWO, "--data.data_dir", "nowhere"]) == 2
+    assert (tmp_path / "out").read_text() == ""
+    [line] = (tmp_path / "err").read_text().splitlines()
     assert re.match(r"error: expected train-images-idx3-ubyte, .* in nowhere/, found none", line)
 
 

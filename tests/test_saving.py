@@ -89,13 +89,8 @@ def small_disk(tmp_path) -> Path:
     subprocess.run(["umount", folder], check=True)
 
 
-@pytest.fixture
-def plain_args(tiny_args) -> list[str]:
-    return [*tiny_args, "--inspect.figures", "false", "--inspect.graph", "false", "--inspect.pr_curves", "false"]
-
-
-def test_a_full_disk_costs_no_save_before_it(plain_args, small_disk, tmp_path):
-    assert forked.run(small_disk, [*plain_args, "--resume"], patch=fill_the_disk) == 1
+def test_a_full_disk_costs_no_save_before_it(tiny_args, small_disk, tmp_path):
+    assert forked.run(small_disk, [*tiny_args, "--resume"], patch=fill_the_disk) == 1
     warning, error = (small_disk / "err").read_text().splitlines()
     assert re.fullmatch(
         r"warning: cannot save lightning_logs/version_0/checkpoints/\w+\.ckpt: No space left on device, "
@@ -107,26 +102,26 @@ def test_a_full_disk_costs_no_save_before_it(plain_args, small_disk, tmp_path):
     assert read(small_disk / RUN / "checkpoints" / "last.ckpt")["global_step"] == 7
     assert not list(small_disk.rglob("*.part"))
     (small_disk / "ballast").unlink()
-    assert forked.run(small_disk, [*plain_args, "--resume"]) == 0
+    assert forked.run(small_disk, [*tiny_args, "--resume"]) == 0
     assert "resume      after step 7\n" in (small_disk / "out").read_text()
-    assert forked.run(tmp_path / "whole", plain_args) == 0
+    assert forked.run(tmp_path / "whole", tiny_args) == 0
     assert different(contents(small_disk / RUN), contents(tmp_path / "whole" / RUN)) == []
 
 
 @pytest.mark.parametrize("root", ["/proc/nowhere", "file/in/the/way"])
-def test_a_folder_that_cannot_be_written_is_found_before_training(root, plain_args, tmp_path):
+def test_a_folder_that_cannot_be_written_is_found_before_training(root, tiny_args, tmp_path):
     (tmp_path / "file").touch()
-    assert forked.run(tmp_path, [*plain_args, "--trainer.default_root_dir", root]) == 2
+    assert forked.run(tmp_path, [*tiny_args, "--trainer.default_root_dir", root]) == 2
     [line] = (tmp_path / "err").read_text().splitlines()
     assert line.startswith("error: --trainer.default_root_dir: expected a folder to write to, but ")
     assert (tmp_path / "out").read_text() == ""
 
 
-def test_temporaries_lie_beside_what_they_become(plain_args, tmp_path):
+def test_temporaries_lie_beside_what_they_become(tiny_args, tmp_path):
     nowhere = {"TMPDIR": str(tmp_path / "nowhere")}
-    status = forked.run(tmp_path, [*plain_args, "--resume"], kill=("os.fsync", 5, "half"), env=nowhere)
+    status = forked.run(tmp_path, [*tiny_args, "--resume"], kill=("os.fsync", 5, "half"), env=nowhere)
     assert status == -9
     [part] = tmp_path.rglob("*.part")
     assert part.parent == tmp_path / RUN / "checkpoints"
-    assert forked.run(tmp_path, [*plain_args, "--resume"], env=nowhere) == 0
+    assert forked.run(tmp_path, [*tiny_args, "--resume"], env=nowhere) == 0
     assert not list(tmp_path.rglob("*.part"))

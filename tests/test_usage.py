@@ -1,5 +1,6 @@
 """The promise of help: at once, short, and about flags that there are."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -26,12 +27,14 @@ def test_help_is_short_and_does_not_import_torch(job):
     assert "examples" in lines
 
 
-@pytest.mark.parametrize("job", [job for job in JOBS if job != "runs"])
-def test_help_names_only_flags_that_there_are(job, run_module):
-    every = run_module(job, "--help_all")
-    assert (every.returncode, every.stderr) == (0, "")
+@pytest.mark.parametrize("job", ["fit", "test", "predict"])
+def test_help_names_only_flags_that_there_are(job, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        importlib.import_module(f"fashion_lightning.{job}").main(["--help_all"])
+    assert exit_.value.code == 0
+    every = capsys.readouterr().out
     for flag in re.findall(r"--[a-z_.]+(?![a-z_.]* VALUE)", usage.HELP[job]):
-        known = re.search(rf"{re.escape(flag)}\b", every.stdout)
+        known = re.search(rf"{re.escape(flag)}\b", every)
         assert known or flag in ("--help", "--help_all", "--version", "--model.optimizer.lr"), flag
 
 
