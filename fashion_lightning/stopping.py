@@ -1,5 +1,6 @@
 """Ends of training that were not planned: signals, and a loss that is no number any more."""
 
+import math
 import os
 import signal
 from types import FrameType
@@ -71,8 +72,12 @@ class Stopper(pl.Callback):
     def stop(self, trainer: pl.Trainer, saved: bool) -> None:
         """Raises Stopped, which says how to go on."""
         signum = self.received or signal.SIGTERM  # another process got it
-        done = f" after step {trainer.global_step:,}{', saved' if saved else ''}" if trainer.global_step else ""
-        again = "; to go on: the same command with --resume" if saved else ""
+        done, again = "", ""
+        if trainer.global_step:
+            done = f" after step {trainer.global_step:,}{', saved' if saved else ''}"
+            root = trainer.default_root_dir
+            elsewhere = "" if root == os.getcwd() else f" --trainer.default_root_dir {root}"
+            again = f"; to go on: python -m fashion_lightning.fit --resume{elsewhere}"
         # Only one process speaks; a status of the others would make Lightning kill that one.
         raise Stopped(f"stopped by {signum.name}{done}{again}", 128 + signum if trainer.is_global_zero else 0)
 
@@ -113,7 +118,7 @@ class FiniteLoss(pl.Callback):
             self._check(trainer, *self._unchecked)
 
     def _check(self, trainer: pl.Trainer, step: int, lr: float, loss: torch.Tensor) -> None:
-        if loss.isfinite():
+        if math.isfinite(loss.item()):
             return
         images = ", ".join(str(index) for index in trainer.datamodule.images_of_step(step).tolist())
         raise DivergenceError(

@@ -49,7 +49,8 @@ def test_a_signal_ends_training_with_a_save(signum, status, long_args, never_sto
     assert forked.wait(process) == status
     [line] = (tmp_path / "err").read_text().splitlines()
     stopped = re.fullmatch(
-        rf"stopped by {signum.name} after step ([\d,]+), saved; to go on: the same command with --resume", line
+        rf"stopped by {signum.name} after step ([\d,]+), saved; to go on: python -m fashion_lightning.fit --resume",
+        line,
     )
     assert forked.run(tmp_path, long_args) == 0
     assert f"resume      after step {stopped[1]}\n" in (tmp_path / "out").read_text()
