@@ -1,5 +1,6 @@
 """`python -m fashion_lightning.verify`: whether what the README promises holds on this machine."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -33,7 +34,8 @@ def main(args: list[str] | None = None) -> dict[str, list[str]]:
     args = sys.argv[1:] if args is None else args
     start = time.monotonic()
     with reported(), tempfile.TemporaryDirectory(prefix="fashion_lightning-verify-") as folder:
-        found, compared = _try(Path(folder), args)
+        with contextlib.ExitStack() as fits:
+            found, compared = _try(Path(folder), args, fits)
         table = Table("promise", "", "", box=None, pad_edge=False, show_header=False)
         for promise, differs in found.items():
             table.add_row(promise, "differs" if differs else "holds", ", ".join(differs or compared[promise]))
@@ -44,18 +46,17 @@ def main(args: list[str] | None = None) -> dict[str, list[str]]:
     return found
 
 
-def _try(root: Path, args: list[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def _try(root: Path, args: list[str], fits: contextlib.ExitStack) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """What differs by promise, and what was compared. Four fits: alone, again, killed and resumed, on two processes."""
     print("trains four times for some seconds, in real processes")
-    alone, again, killed = (_fit(root / name, args) for name in ("alone", "again", "killed"))
+    alone, again, killed = (_fit(root / name, args, fits) for name in ("alone", "again", "killed"))
     _kill(killed, root / "killed" / LOGS / "version_0" / "checkpoints" / BEST)
     _finish(alone, again)
     shutil.copytree(root / "alone", root / "two")  # a finished run, which two processes only evaluate
-    resumed, two = _fit(root / "killed", args), _fit(root / "two", [*args, *TWO])
+    resumed, two = _fit(root / "killed", args, fits), _fit(root / "two", [*args, *TWO], fits)
     from fashion_lightning import comparison  # seconds of imports, while the others work
 
     _finish(resumed, two)
-
     alone, again, killed, two = (
         comparison.contents(root / name / LOGS / "version_0") for name in ("alone", "again", "killed", "two")
     )
@@ -73,14 +74,16 @@ def _try(root: Path, args: list[str]) -> tuple[dict[str, list[str]], dict[str, l
     return found, {promise: list(pair[0]) for promise, pair in pairs.items()}
 
 
-def _fit(root: Path, args: list[str]) -> subprocess.Popen:
+def _fit(root: Path, args: list[str], fits: contextlib.ExitStack) -> subprocess.Popen:
+    """Begins a fit, which ends with `fits` at the latest."""
     command = [sys.executable, "-m", "fashion_lightning.fit", *SHORT, *args, "--resume"]
     command += ["--trainer.default_root_dir", str(root)]
-    environment = {
-        **os.environ,
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }  # two at once would wait for each other's waiting threads
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    # Several at once would wait for each other's waiting threads.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    fits.enter_context(process)  # waits for it, and closes its pipe
+    fits.callback(process.kill)
+    return process
 
 
 def _finish(*processes: subprocess.Popen) -> None:
