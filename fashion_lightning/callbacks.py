@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from fashion_lightning.atomic import replacing
 
+DEFAULT_CONFIG = "default"
 COLUMNS = ("epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
 
 
@@ -45,23 +47,27 @@ class RunRecord(Timer):
         folder: The run's; None before it began, and where Lightning keeps none (`fast_dev_run`).
         rows: One dict of `COLUMNS` an epoch; a value is None where nothing was measured.
         images: Training images seen.
+        config: Name of the settings.
     """
 
-    def __init__(self, duration: str | timedelta | dict[str, int] | None = None) -> None:
+    def __init__(self, duration: str | timedelta | dict[str, int] | None = None, config: str = DEFAULT_CONFIG) -> None:
         super().__init__(duration)
+        self.config = config
         self.rows: list[dict[str, Any]] = []
         self.images = 0
         self.folder: Path | None = None
         self._validation: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        own = {"rows": self.rows, "images": self.images, "validation": self._validation}
+        own = {"rows": self.rows, "images": self.images, "validation": self._validation, "config": self.config}
         return {**super().state_dict(), **own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.rows, self.images = list(state_dict["rows"]), state_dict["images"]
         self._validation = dict(state_dict["validation"])
+        if self.config == DEFAULT_CONFIG:  # as the settings of a run that goes on need not be named again
+            self.config = state_dict["config"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_fit_start(trainer)
@@ -95,7 +101,8 @@ class RunRecord(Timer):
         values = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": lr}
         row = {column: {**values, **training, **self._validation}.get(column) for column in COLUMNS}
         self._validation = {}
-        self.rows.append(row)
+        # An epoch that ended early, and goes on with more steps, is one.
+        self.rows = [*(done for done in self.rows if done["epoch"] < row["epoch"]), row]
         self._print(row, trainer, pl_module)
         # A CSVLogger chosen by the user writes its own table under this name.
         if self.folder and trainer.is_global_zero and not any(type(log) is CSVLogger for log in trainer.loggers):
@@ -114,5 +121,8 @@ class RunRecord(Timer):
         table = csv.DictWriter(text, COLUMNS)
         table.writeheader()
         table.writerows(self.rows)
-        with replacing(folder / "metrics.csv") as stream:
-            stream.write(text.getvalue().encode())
+        try:
+            with replacing(folder / "metrics.csv") as stream:
+                stream.write(text.getvalue().encode())
+        except OSError as error:  # the rows are in the checkpoints too
+            warnings.warn(f"cannot write {folder / 'metrics.csv'}: {error.strerror}", stacklevel=2)

@@ -2,7 +2,6 @@
 
 import zipfile
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 from fashion_lightning.errors import UserError
@@ -21,24 +20,22 @@ def runs(root: Path) -> list[Path]:
     return sorted(folders, key=lambda path: int(path.name[8:]), reverse=True)
 
 
-def find(name: str, root: Path) -> Path:
+def find(name: str, root: Path, of_run: str = "best") -> Path:
     """The checkpoint that `name` means.
 
     Args:
-        name: `best` or `last`, of the newest run that has one; `run:N`, the best of run N; or a path.
+        name: `best` or `last`, of the newest run that has one; `run:N`, that of run N; or a path.
         root: The folder that holds `lightning_logs`.
+        of_run: Whether `run:N` means its `best` or its `last`.
 
     Raises:
         CheckpointError: There is no such file.
     """
-    if name in ("best", "last"):
-        paths = [
-            run / "checkpoints" / file
-            for run in runs(root)
-            for file in (f"{name}.ckpt", PREVIOUS)[: 1 + (name == "last")]
-        ]
+    files = {"best": [BEST], "last": [LAST, PREVIOUS]}
+    if name in files:
+        paths = [run / "checkpoints" / file for run in runs(root) for file in files[name]]
     elif name.startswith("run:"):
-        paths = [root / LOGS / f"version_{name[4:]}" / "checkpoints" / "best.ckpt"]
+        paths = [root / LOGS / f"version_{name[4:]}" / "checkpoints" / file for file in files[of_run]]
     else:
         paths = [Path(name)]
     for path in paths:
@@ -68,7 +65,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         reason = _damage(path)
         content = None if reason else torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, UnpicklingError) as error:
+    except Exception as error:  # anything may come out of a file of anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if not reason and not (isinstance(content, dict) and isinstance(content.get("state_dict"), dict)):
         reason = "it has no state_dict"

@@ -5,6 +5,7 @@ The assignment's numbers are the defaults of the classes that use them; the Trai
 
 import contextlib
 import ctypes
+import errno
 import logging
 import os
 import sys
@@ -22,9 +23,9 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from fashion_lightning import checkpoints, networks
+from fashion_lightning import checkpoints, networks, saving
 from fashion_lightning.atomic import replacing
-from fashion_lightning.callbacks import ProgressBar, RunRecord
+from fashion_lightning.callbacks import DEFAULT_CONFIG, ProgressBar, RunRecord
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data import FashionMNISTDataModule
 from fashion_lightning.errors import UserError, explain
@@ -70,17 +71,28 @@ class RunFolder(CSVLogger):
 
 
 class SaveConfig(SaveConfigCallback):
-    """Lightning's, but for a kill meanwhile: half a file of settings would be other settings."""
+    """Lightning's, but that a kill leaves no half of a file, which would be other settings.
+
+    The settings of a run that goes on are replaced when it does: they may yet be refused.
+    """
 
     def setup(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        self._save(trainer, replace=False)
+
+    def on_train_start(self, trainer: Trainer, *args: Any) -> None:
+        self._save(trainer, replace=True)
+
+    def _save(self, trainer: Trainer, replace: bool) -> None:
         log_dir = trainer.log_dir  # asks all processes
-        if not self.already_saved and log_dir and trainer.is_global_zero:
+        if not log_dir or not trainer.is_global_zero:
+            return
+        path = Path(log_dir) / self.config_filename
+        if replace or not path.exists():
             config = self.config.clone()
             config.pop("resume")  # says where to begin, not what to do, and only a fit knows it
             config.ckpt_path = None
-            with replacing(Path(log_dir) / self.config_filename) as stream:
+            with replacing(path) as stream:
                 stream.write(self.parser.dump(config, skip_none=False).encode())
-        self.already_saved = True
 
 
 class FashionCLI(LightningCLI):
@@ -147,39 +159,56 @@ class FashionCLI(LightningCLI):
         if self.config.get("resume"):
             self._find_newest(root)
         elif name:
-            self.checkpoint = checkpoints.find(name, root)
+            self.checkpoint = checkpoints.find(name, root, of_run="last" if self.job == "fit" else "best")
             self.run_folder = checkpoints.run_of(self.checkpoint)
         if self.run_folder and (self.run_folder / "config.yaml").is_file():
             settings = ["--config", str(self.run_folder / "config.yaml")]
             of_run, self.config = _parse(parser, settings), _parse(parser, [*settings, *args])
             self.departures = _departures(of_run, self.config)
+        if self.config.get("resume") and not isinstance(self.config.trainer.logger, bool | None):
+            raise UserError("--resume: expected no --trainer.logger of your own, whose folder is not known here")
         if self.checkpoint and self.job == "fit":
-            self.step = checkpoints.read(self.checkpoint).get("global_step", 0)
+            content = checkpoints.read(self.checkpoint)
+            if not content.keys() >= saving.PARTS:
+                message = f"{self.checkpoint} holds weights, but no training to go on with: expected a save of a fit"
+                raise checkpoints.CheckpointError(message)
+            self.step = content["global_step"]
         seed = self.config.seed_everything
         if not 0 <= seed < 2**32:
             raise UserError(f"--seed_everything: expected 0 to {2**32 - 1}, got {seed}")
 
     def _find_newest(self, root: Path) -> None:
-        """The newest run, and its last save that is whole, if it has one."""
-        if self.config.ckpt_path or not isinstance(self.config.trainer.logger, bool | None):
-            raise UserError("--resume: expected neither --ckpt_path nor a --trainer.logger of your own: it finds both")
-        self.run_folder = next(iter(checkpoints.runs(root)), None)
-        for name in (checkpoints.LAST, checkpoints.PREVIOUS) if self.run_folder else ():
-            path = self.run_folder / "checkpoints" / name
-            if path.is_file():
-                try:
-                    checkpoints.read(path)
-                except checkpoints.CheckpointError as error:
-                    warnings.warn(f"{error}; going on from the save before it, if there is one", stacklevel=2)
-                else:
-                    self.checkpoint = path
-                    break
+        """The newest run, and its last save that is whole.
+
+        Raises:
+            CheckpointError: None of its saves is whole; to begin anew would cost what else it has.
+        """
+        if self.config.ckpt_path:
+            raise UserError("--resume: expected no --ckpt_path beside it, as it takes the last save of the newest run")
+        for run in checkpoints.runs(root):
+            # Without settings it was killed at once, or is of another program, which has checkpoints by other names.
+            if (run / "config.yaml").is_file() or not list(run.glob("checkpoints/*")):
+                self.run_folder = run
+                break
+        else:
+            return
+        paths = [self.run_folder / "checkpoints" / name for name in (checkpoints.LAST, checkpoints.PREVIOUS)]
+        for path in (saves := [path for path in paths if path.is_file()]):
+            try:
+                checkpoints.read(path)
+            except checkpoints.CheckpointError as error:
+                if path == saves[-1]:
+                    raise
+                warnings.warn(f"{error}; going on from the save before it", stacklevel=2)
+            else:
+                self.checkpoint = path
+                break
 
     @property
-    def config_name(self) -> str:
+    def _config_name(self) -> str:
         """Names of the YAML files given, but for those that runs saved."""
         stems = [Path(os.fspath(path)).stem for path in self.config.config or []]
-        return "+".join(stem for stem in stems if stem != "config") or "default"
+        return "+".join(stem for stem in stems if stem != "config") or DEFAULT_CONFIG
 
     def before_instantiate_classes(self) -> None:
         # Deterministic mode would fill fresh tensors before they are written: much work, the same results.
@@ -196,8 +225,7 @@ class FashionCLI(LightningCLI):
         for departure in self.departures if self.job == "fit" else []:
             if departure.startswith(("--model.optimizer", "--model.lr_scheduler")):
                 raise UserError(f"{departure}: training goes on with the optimiser and schedule it began with")
-        if processes > 1 and "LOCAL_RANK" not in os.environ:
-            self.datamodule.setup()
+        self._check_validation()
         self._try_network()
         try:
             schedule = self.model.configure_optimizers()["lr_scheduler"]["scheduler"]
@@ -207,6 +235,14 @@ class FashionCLI(LightningCLI):
             raise UserError("--model.lr_scheduler: expected a schedule by the step, got ReduceLROnPlateau")
         if self.job == "fit" and not self.trainer.fast_dev_run:
             _check_writable(self.run_folder or Path(self.trainer.default_root_dir, checkpoints.LOGS))
+        if self.job != "predict" and "LOCAL_RANK" not in os.environ:
+            self.datamodule.setup()  # before there are others who would find the same, or wait for it
+
+    def _check_validation(self) -> None:
+        accumulate, interval = self.trainer.accumulate_grad_batches, self.trainer.val_check_interval
+        if accumulate > 1 and interval != 1.0 and not (isinstance(interval, int) and interval % accumulate == 0):
+            expected = f"a multiple of the {accumulate} --trainer.accumulate_grad_batches"
+            raise UserError(f"--trainer.val_check_interval: expected {expected}, got {interval}")
 
     def _try_network(self) -> None:
         try:
@@ -243,7 +279,7 @@ class FashionCLI(LightningCLI):
             elif settings.logger is False:
                 kwargs["logger"] = RunFolder(**folder)
             keep = settings.enable_checkpointing is not False and not settings.fast_dev_run
-            self.record = RunRecord(settings.max_time)
+            self.record = RunRecord(settings.max_time, self._config_name)
             self.keeper = Keeper(stopper, keep)
             callbacks += [self.record, FiniteLoss(), self.keeper]
             kwargs["enable_checkpointing"] = True  # the keeper counts as a checkpoint callback, even if it keeps none
@@ -317,3 +353,9 @@ def run(body: Callable[[FashionCLI], Any], args: list[str] | None) -> Any:
             return body(cli)
         except MisconfigurationException as error:
             raise UserError(explain(str(error), known=[])) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise saving.SaveError(
+                f"{error.strerror}, not even for logs: make room, then go on with --resume"
+            ) from error

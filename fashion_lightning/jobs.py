@@ -12,19 +12,12 @@ from PIL import Image
 from rich.progress import track
 from torch.utils.data import DataLoader
 
-from fashion_lightning import figures, pictures, results
+from fashion_lightning import figures, pictures, results, saving
 from fashion_lightning.callbacks import describe_device
 from fashion_lightning.cli import FashionCLI
 from fashion_lightning.data import normalize
 from fashion_lightning.errors import UserError
 from fashion_lightning.files import CLASSES
-
-
-class SaveError(UserError):
-    """The work is done, but some of it could not be saved."""
-
-    status = 1
-
 
 TOP = 3  # classes shown for a picture
 SHEET_PICTURES = 60
@@ -41,13 +34,13 @@ def fit(cli: FashionCLI) -> dict[str, Any]:
     summary = results.describe_run(trainer, model, record, cli.config.seed_everything)
     checkpoint = cli.keeper.best  # none where nothing was validated or kept: the weights as they are
     splits = results.evaluate(trainer, model, data, checkpoint)
-    summary = {**splits, **summary, "config": cli.config_name, "checkpoint": str(checkpoint) if checkpoint else None}
+    summary = {**splits, **summary, "config": record.config, "checkpoint": str(checkpoint) if checkpoint else None}
     if trainer.is_global_zero:
         if record.folder:
             results.write(summary, record.folder)
         results.print_card(summary, record.folder)
     for problem in cli.keeper.io.problems.values():
-        raise SaveError(problem)
+        raise saving.SaveError(problem)
     return summary
 
 

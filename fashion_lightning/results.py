@@ -51,7 +51,7 @@ def load_weights(model: pl.LightningModule, checkpoint: Path) -> None:
     content = read(checkpoint)
     try:
         model.load_state_dict(content["state_dict"])
-    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{checkpoint} is not a checkpoint of this model ({type(error).__name__}: {reason}); "
@@ -120,8 +120,9 @@ def print_card(results: dict[str, Any], run: Path | None) -> None:
     print(f"trained in {results['fit_seconds']:.1f} s ({speed}) on {results['device']}")
     if run:
         print(f"run         {run}")
-        print(f"checkpoint  {results['checkpoint']}")
         print(f"curves      tensorboard --logdir {run.parent}")
+    if run and results["checkpoint"]:
+        print(f"checkpoint  {results['checkpoint']}")
         name = run.name.replace("version_", "run:") if run.parent == Path(LOGS) else results["checkpoint"]
         print(f"evaluate    python -m fashion_lightning.test --ckpt_path {name}")
 

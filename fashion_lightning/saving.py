@@ -4,6 +4,7 @@ A save is made between two steps, when all that the steps before it had to do is
 What a step sees and draws is a function of (seed, step), so there is no other state to save.
 """
 
+import contextlib
 import io
 import shutil
 import struct
@@ -22,10 +23,20 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from fashion_lightning.atomic import PART, replacing
 from fashion_lightning.callbacks import describe_device
-from fashion_lightning.checkpoints import BEST, LAST, PREVIOUS, read
+from fashion_lightning.checkpoints import BEST, LAST, PREVIOUS, CheckpointError, read
+from fashion_lightning.errors import UserError
 from fashion_lightning.stopping import DivergenceError, Stopper
 
 SAVE_SECONDS = 5.0  # a save costs some 20 ms
+
+# What a training has to have to go on.
+PARTS = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "made_with"}
+
+
+class SaveError(UserError):
+    """Some of the work could not be saved."""
+
+    status = 1
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -93,7 +104,11 @@ class Keeper(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if self.folder and (self.folder / BEST).is_file():
-            self.best_accuracy = state_dict["best_accuracy"]
+            try:
+                read(self.folder / BEST)
+                self.best_accuracy = state_dict["best_accuracy"]
+            except CheckpointError as error:
+                warnings.warn(f"{error}; from now on the best of what comes is kept", stacklevel=2)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         log_dir = trainer.log_dir if stage == "fit" and self.keep else None  # asks all processes
@@ -128,11 +143,7 @@ class Keeper(Checkpoint):
             return  # half a step is no place to go on from
         alone = trainer.world_size == 1
         if self._validated or step >= self._next_step or (alone and self.stopper.received):
-            # Several processes agree on the step of a save, and so on that of a stop.
-            stops = trainer.strategy.reduce_boolean_decision(bool(self.stopper.received), all=False)
             self._save(trainer, pl_module)
-            if stops:
-                self.stopper.stop(trainer, saved=self.folder is not None and not self.io.problems)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer, pl_module)
@@ -142,16 +153,23 @@ class Keeper(Checkpoint):
         if self.folder:
             if not all(parameter.isfinite().all() for parameter in pl_module.parameters()):
                 message = f"training stopped after step {step:,}: weights are not finite"
-                raise DivergenceError(f"{message}; the last save is good; lower --model.optimizer.lr")
+                raise DivergenceError(
+                    f"{message}; the save before is good; begin anew with a lower --model.optimizer.lr"
+                )
             for logger in trainer.loggers:
-                logger.save()  # what lies before a save must not be lost with the process
+                with contextlib.suppress(OSError):  # a full disk, of which the save itself will tell
+                    logger.save()  # what lies before a save must not be lost with the process
             if self._better is not None:
                 before, self.best_accuracy = self.best_accuracy, self._better
                 trainer.save_checkpoint(self.folder / BEST)
                 if trainer.strategy.broadcast(self.folder / BEST in self.io.problems):
                     self.best_accuracy = before
             trainer.save_checkpoint(self.folder / LAST)
+            self.stopper.save = None if self.io.problems else self.folder / LAST
         self._validated, self._better = False, None
+        # Several processes agree on the step of a save, and so on that of a stop.
+        if trainer.strategy.reduce_boolean_decision(bool(self.stopper.received), all=False):
+            self.stopper.stop(trainer)
         now = time.monotonic()
         if step > self._saved_step:
             # Counted in steps, so that processes need not ask each other in every one.

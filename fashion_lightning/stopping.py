@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -27,10 +28,12 @@ class Stopper(pl.Callback):
 
     Attributes:
         received: The signal that training has to stop for.
+        save: The newest save.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.save: Path | None = None
         self._before: dict[signal.Signals, Any] = {}
         self._trainer: pl.Trainer | None = None
         self._training = False
@@ -60,8 +63,6 @@ class Stopper(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._training = False
-        if self.received:  # in the last validation
-            self.stop(trainer, saved=True)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._install()
@@ -69,17 +70,13 @@ class Stopper(pl.Callback):
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._install()
 
-    def stop(self, trainer: pl.Trainer, saved: bool) -> None:
+    def stop(self, trainer: pl.Trainer) -> None:
         """Raises Stopped, which says how to go on."""
         signum = self.received or signal.SIGTERM  # another process got it
-        done, again = "", ""
-        if trainer.global_step:
-            done = f" after step {trainer.global_step:,}{', saved' if saved else ''}"
-            root = trainer.default_root_dir
-            elsewhere = "" if root == os.getcwd() else f" --trainer.default_root_dir {root}"
-            again = f"; to go on: python -m fashion_lightning.fit --resume{elsewhere}"
+        step = f" after step {trainer.global_step:,}" if trainer.global_step else ""
+        again = f", saved; to go on: python -m fashion_lightning.fit --ckpt_path {self.save}" if self.save else ""
         # Only one process speaks; a status of the others would make Lightning kill that one.
-        raise Stopped(f"stopped by {signum.name}{done}{again}", 128 + signum if trainer.is_global_zero else 0)
+        raise Stopped(f"stopped by {signum.name}{step}{again}", 128 + signum if trainer.is_global_zero else 0)
 
     def _install(self) -> None:
         for signum in SIGNALS:
@@ -90,7 +87,7 @@ class Stopper(pl.Callback):
             os._exit(128 + signum)
         self.received = signal.Signals(signum)
         if not self._training:
-            self.stop(self._trainer, saved=False)
+            self.stop(self._trainer)
 
 
 class FiniteLoss(pl.Callback):
@@ -123,5 +120,5 @@ class FiniteLoss(pl.Callback):
         images = ", ".join(str(index) for index in trainer.datamodule.images_of_step(step).tolist())
         raise DivergenceError(
             f"training stopped: the loss of step {step + 1:,} is {loss.item()}, at learning rate {lr:.3g}, of the "
-            f"training images {images}; the last save is good; lower --model.optimizer.lr"
+            f"training images {images}; what was saved before is good; begin anew with a lower --model.optimizer.lr"
         )

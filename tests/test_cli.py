@@ -41,6 +41,10 @@ MISTAKES = [
     ("--trainer.precision bf17", r"--trainer\.precision: expected .*bf16-mixed.*, got bf17$"),
     ("--trainer.accelerator gpu", r"gpu.* use --trainer\.accelerator cpu or auto$"),
     ("--trainer.accelerator xpuu", "invalid accelerator name"),
+    (
+        "--trainer.accumulate_grad_batches 5 --trainer.val_check_interval 0.2",
+        r"--trainer\.val_check_interval: expected a multiple of the 5 --trainer\.accumulate_grad_batches, got 0\.2",
+    ),
     ("--trainer.overfit_batches 2", r"--trainer\.overfit_batches: expected 0"),
     ("--config typo.yaml", r"unknown key trainer\.max_epoch; did you mean trainer\.max_epochs\?"),
     ("--config class.yaml", r"--model\.network: .* did you mean FashionCNN\?"),

@@ -1,5 +1,6 @@
 """The promise of resuming: killed at any instant, the same command ends with the bits of a run never killed."""
 
+import json
 import random
 import shutil
 import time
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from fashion_lightning import FashionClassifier
 from fashion_lightning.comparison import contents, different
 
 # Three epochs of 10 steps, each followed by 4 validation batches; saves after steps 1, 3, 7 and 10 of the first.
@@ -179,6 +181,39 @@ def test_a_damaged_save_falls_back_to_the_one_before(fit_args, never_killed, tmp
     assert different(contents(tmp_path / "lightning_logs" / "version_0"), never_killed()) == []
 
 
+def test_a_run_without_a_whole_save_is_left_as_it_is(fit_args, tmp_path):
+    assert forked.run(tmp_path, fit_args) == 0
+    run = tmp_path / "lightning_logs" / "version_0"
+    for name in ("last.ckpt", "previous.ckpt"):
+        (run / "checkpoints" / name).write_bytes(b"")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert forked.run(tmp_path, fit_args) == 2
+    error = (tmp_path / "err").read_text().splitlines()[-1]
+    assert error.startswith("error: lightning_logs/version_0/checkpoints/previous.ckpt is not a whole checkpoint")
+    assert error.endswith("good ones beside it: lightning_logs/version_0/checkpoints/best.ckpt")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--ckpt_path", "last"], "--resume: expected no --ckpt_path beside it"),
+        (["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "."], "--resume: expected no --trainer.logger"),
+    ],
+)
+def test_refuses_what_does_not_go_with_it(flags, message, fit_args, tmp_path):
+    assert forked.run(tmp_path, [*fit_args, *flags]) == 2
+    [line] = (tmp_path / "err").read_text().splitlines()
+    assert line.startswith(f"error: {message}")
+
+
+def test_weights_alone_are_no_training_to_go_on_with(fit_args, tmp_path):
+    torch.save({"state_dict": FashionClassifier().state_dict()}, tmp_path / "weights.ckpt")
+    assert forked.run(tmp_path, [*fit_args[:-1], "--ckpt_path", "weights.ckpt"]) == 2
+    [line] = (tmp_path / "err").read_text().splitlines()
+    assert line.startswith("error: weights.ckpt holds weights, but no training to go on with: expected a save of a fit")
+
+
 def test_says_what_it_goes_on_from(fit_args, tmp_path):
     assert forked.run(tmp_path, fit_args, kill=("fashion_lightning.cli.SaveConfig.setup", 1, "after")) == -9
     assert "resume      nothing: there is no run yet, so this is a new one" in (tmp_path / "out").read_text()
@@ -204,6 +239,42 @@ def test_refuses_to_go_on_with_other_images(flags, name, fit_args, tmp_path):
     [line] = (tmp_path / "err").read_text().splitlines()
     assert line.startswith(f"error: training cannot go on with another {name} than it began with: expected ")
     assert (tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt").read_bytes() == before
+    assert forked.run(tmp_path, ["--resume"]) == 0, (tmp_path / "err").read_text()  # the refused settings are not kept
+
+
+def test_the_name_of_the_settings_stays(fit_args, tmp_path):
+    (tmp_path / "quick.yaml").write_text("trainer:\n  max_epochs: 3\n")
+    assert forked.run(tmp_path, [*fit_args, "--config", "quick.yaml"], kill=(STEP, 18, "after")) == -9
+    assert forked.run(tmp_path, ["--resume"]) == 0
+    results = json.loads((tmp_path / "lightning_logs" / "version_0" / "results.json").read_text())
+    assert results["config"] == "quick"
+
+
+def test_an_epoch_that_ended_early_is_one_row(fit_args, tmp_path):
+    assert forked.run(tmp_path, [*fit_args, "--trainer.max_steps", "15"]) == 0
+    assert forked.run(tmp_path, [*fit_args, "--trainer.max_steps", "-1"]) == 0
+    table = (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in table[1:]] == [["1", "10"], ["2", "20"], ["3", "30"]]
+
+
+def test_a_damaged_best_is_replaced_by_what_comes(fit_args, tmp_path):
+    assert forked.run(tmp_path, fit_args, kill=(STEP, 18, "after")) == -9
+    best = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "best.ckpt"
+    best.write_bytes(best.read_bytes()[:1000])
+    assert forked.run(tmp_path, fit_args) == 0
+    [line] = (tmp_path / "err").read_text().splitlines()
+    assert line.startswith("warning: ")
+    assert line.endswith("from now on the best of what comes is kept")
+    assert len(contents(tmp_path / "lightning_logs" / "version_0")["metrics.csv"].splitlines()) == 4
+
+
+def test_leaves_the_runs_of_other_programs_alone(fit_args, tmp_path):
+    folder = tmp_path / "lightning_logs" / "version_7" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "epoch=0-step=10.ckpt").touch()
+    assert forked.run(tmp_path, fit_args) == 0
+    assert "resume      nothing" in (tmp_path / "out").read_text()
+    assert (tmp_path / "lightning_logs" / "version_8" / "results.json").is_file()
 
 
 def test_says_when_the_last_bits_may_differ(fit_args, tmp_path):

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import forked
@@ -62,8 +63,8 @@ def test_every_damage_is_found_and_the_good_ones_are_named(damage, tmp_path):
         read(path)
 
 
-def fill_the_disk() -> None:
-    """From the fourth save on there is too little space for a checkpoint, though enough for logs."""
+def fill_the_disk(left: int = 400_000) -> None:
+    """From the fourth save on there is too little space for a checkpoint, though maybe enough for logs."""
     from fashion_lightning.saving import Keeper
 
     save, calls = Keeper._save, 0
@@ -73,7 +74,7 @@ def fill_the_disk() -> None:
         calls += 1
         if calls == 4:
             free = shutil.disk_usage(".").free
-            Path("ballast").write_bytes(bytes(free - 400_000))
+            Path("ballast").write_bytes(bytes(free - left))
         save(self, *args)
 
     Keeper._save = full
@@ -106,6 +107,15 @@ def test_a_full_disk_costs_no_save_before_it(tiny_args, small_disk, tmp_path):
     assert "resume      after step 7\n" in (small_disk / "out").read_text()
     assert forked.run(tmp_path / "whole", tiny_args) == 0
     assert different(contents(small_disk / RUN), contents(tmp_path / "whole" / RUN)) == []
+
+
+def test_a_disk_without_a_single_byte_gets_one_line(tiny_args, small_disk):
+    assert forked.run(small_disk, [*tiny_args, "--resume"], patch=partial(fill_the_disk, left=0)) == 1
+    lines = (small_disk / "err").read_text().splitlines()
+    assert all(line.startswith("warning: cannot ") for line in lines[:-1])
+    assert lines[-1].startswith("error: ")
+    assert "No space left on device" in lines[-1]
+    assert read(small_disk / RUN / "checkpoints" / "last.ckpt")["global_step"] == 7
 
 
 @pytest.mark.parametrize("root", ["/proc/nowhere", "file/in/the/way"])

@@ -49,7 +49,8 @@ def test_a_signal_ends_training_with_a_save(signum, status, long_args, never_sto
     assert forked.wait(process) == status
     [line] = (tmp_path / "err").read_text().splitlines()
     stopped = re.fullmatch(
-        rf"stopped by {signum.name} after step ([\d,]+), saved; to go on: python -m fashion_lightning.fit --resume",
+        rf"stopped by {signum.name} after step ([\d,]+), saved; to go on: "
+        rf"python -m fashion_lightning\.fit --ckpt_path {RUN}/checkpoints/last\.ckpt",
         line,
     )
     assert forked.run(tmp_path, long_args) == 0
@@ -119,12 +120,39 @@ def test_two_processes_stop_together(long_args, tmp_path):
     process.send_signal(signal.SIGTERM)
     error = process.communicate(timeout=60)[1]
     assert process.returncode == 143
-    stopped = re.fullmatch(r"stopped by SIGTERM after step ([\d,]+), saved; to go on: .* --resume\n", error)
+    stopped = re.fullmatch(r"stopped by SIGTERM after step ([\d,]+), saved; to go on: .* --ckpt_path .*\n", error)
     assert stopped, error
     step = int(stopped[1].replace(",", ""))
     done = forked.run(tmp_path, [*long_args, "--trainer.devices", "1", "--trainer.max_steps", str(step + 3)])
     assert done == 0, (tmp_path / "err").read_text()
     assert f"resume      after step {stopped[1]}\n" in (tmp_path / "out").read_text()
+
+
+def sleep_in_the_last_validation() -> None:
+    from fashion_lightning.callbacks import RunRecord
+
+    end = RunRecord.on_validation_end
+
+    def slow(self, trainer, *args):
+        end(self, trainer, *args)
+        if trainer.global_step == 10:
+            Path("asleep").touch()
+            finish = time.monotonic() + 2
+            while time.monotonic() < finish:
+                time.sleep(0.1)
+
+    RunRecord.on_validation_end = slow
+
+
+def test_a_stop_in_the_last_validation_saves_its_work(long_args, tmp_path):
+    args = [*long_args, "--trainer.max_epochs", "1"]
+    process = forked.start(tmp_path, args, patch=sleep_in_the_last_validation)
+    wait_for(tmp_path / "asleep", process)
+    os.kill(process.pid, signal.SIGTERM)
+    assert forked.wait(process) == 143
+    assert (tmp_path / "err").read_text().startswith("stopped by SIGTERM after step 10, saved; to go on: ")
+    assert forked.run(tmp_path, args) == 0
+    assert "resume      after step 10\n" in (tmp_path / "out").read_text()
 
 
 def nan_in_step_7() -> None:
@@ -147,7 +175,7 @@ def test_a_loss_that_is_no_number_ends_training_in_that_step(long_args, tmp_path
         [line] = (tmp_path / "err").read_text().splitlines()
         found = re.fullmatch(
             r"error: training stopped: the loss of step 7 is nan, at learning rate ([\d.]+), of the training images "
-            r"([\d, ]+); the last save is good; lower --model.optimizer.lr",
+            r"([\d, ]+); what was saved before is good; begin anew with a lower --model\.optimizer\.lr",
             line,
         )
         assert float(found[1]) == pytest.approx(0.01 * 0.999**6, rel=0.01)
