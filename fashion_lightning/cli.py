@@ -353,9 +353,14 @@ def run(body: Callable[[FashionCLI], Any], args: list[str] | None) -> Any:
             return body(cli)
         except MisconfigurationException as error:
             raise UserError(explain(str(error), known=[])) from error
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        except Exception as error:
+            if not _is_of_full_disk(error):
                 raise
-            raise saving.SaveError(
-                f"{error.strerror}, not even for logs: make room, then go on with --resume"
-            ) from error
+            raise saving.SaveError(f"{os.strerror(errno.ENOSPC)}: make room, and go on with --resume") from error
+
+
+def _is_of_full_disk(error: BaseException | None) -> bool:
+    """Whether that is the cause, which TensorBoard's thread and Lightning wrap in other errors."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return error is not None and _is_of_full_disk(error.__cause__ or error.__context__)
