@@ -3,11 +3,13 @@
 import math
 import os
 import signal
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+import rich
 import torch
 
 from fashion_lightning.errors import Stopped, UserError
@@ -40,7 +42,8 @@ class Stopper(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._trainer = trainer
-        self._before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+        if threading.current_thread() is threading.main_thread():  # others may set no handlers
+            self._before = {signum: signal.getsignal(signum) for signum in SIGNALS}
         self._install()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -79,11 +82,12 @@ class Stopper(pl.Callback):
         raise Stopped(f"stopped by {signum.name}{step}{again}", 128 + signum if trainer.is_global_zero else 0)
 
     def _install(self) -> None:
-        for signum in SIGNALS:
+        for signum in self._before:
             signal.signal(signum, self._handle)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.received:
+            rich.get_console().show_cursor()  # which the progress bar hides
             os._exit(128 + signum)
         self.received = signal.Signals(signum)
         if not self._training:

@@ -33,6 +33,13 @@ def test_finds_by_name(root, name, expected):
     assert find(name, root) == root / "lightning_logs" / (expected or "version_2/checkpoints/best.ckpt")
 
 
+def test_training_goes_on_from_the_last_of_a_run_or_the_one_before(root):
+    checkpoints = root / "lightning_logs" / "version_2" / "checkpoints"
+    assert find("run:2", root, of_run="last") == checkpoints / "last.ckpt"
+    (checkpoints / "last.ckpt").rename(checkpoints / "previous.ckpt")
+    assert find("run:2", root, of_run="last") == checkpoints / "previous.ckpt"
+
+
 def test_finds_by_path_and_its_run(root):
     path = root / "lightning_logs" / "version_2" / "checkpoints" / "last.ckpt"
     assert find(str(path), root / "elsewhere") == path
