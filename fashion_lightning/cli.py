@@ -6,6 +6,7 @@ The assignment's numbers are the defaults of the classes that use them; the Trai
 import contextlib
 import ctypes
 import errno
+import io
 import logging
 import os
 import sys
@@ -339,6 +340,8 @@ def run(body: Callable[[FashionCLI], Any], args: list[str] | None) -> Any:
     Raises:
         UserError: They are wrong, or the data or a checkpoint is.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log shows an epoch when it is done, and keeps it after a kill
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with warnings.catch_warnings():

@@ -156,9 +156,7 @@ def evaluate(trained: Path, data: Path, world_size: int, patch=record_counts) ->
     return statuses, json.loads((trained / "splits.json").read_text()), np.load(trained / "confusion.npy")
 
 
-@pytest.mark.parametrize(
-    "images", [pytest.param(199, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.slow), 203, 10_000]
-)
+@pytest.mark.parametrize("images", [*(pytest.param(n, marks=pytest.mark.slow) for n in (199, 200, 203)), 10_000])
 def test_evaluation_counts_the_same_for_every_number_of_processes(images, trained, tmp_path):
     data = write_data(tmp_path / "data", test=images)
     _, alone, counts = evaluate(trained, data, 1)

@@ -96,7 +96,7 @@ def killed(folder: Path, args: list[str], *kills: forked.Kill, **kwargs) -> dict
 
 
 @pytest.mark.parametrize(
-    "kill", [pytest.param(kill, marks=pytest.mark.slow if at % 3 else ()) for at, kill in enumerate(POINTS)]
+    "kill", [pytest.param(kill, marks=pytest.mark.slow if at % 4 else ()) for at, kill in enumerate(POINTS)]
 )
 def test_killed_once(kill, fit_args, never_killed, tmp_path):
     assert different(killed(tmp_path, fit_args, kill), never_killed()) == []
