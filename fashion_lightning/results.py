@@ -118,11 +118,13 @@ def print_card(results: dict[str, Any], run: Path | None) -> None:
     print_splits({split: results[split] for split in ("train", "val", "test")})
     speed = f"{results['images_per_second']:,.0f} images/s"
     print(f"trained in {results['fit_seconds']:.1f} s ({speed}) on {results['device']}")
-    if run:
-        print(f"run         {run}")
-        print(f"curves      tensorboard --logdir {run.parent}")
-    if run and results["checkpoint"]:
+    if not run:
+        return
+    print(f"run         {run}")
+    if results["checkpoint"]:
         print(f"checkpoint  {results['checkpoint']}")
+    print(f"curves      tensorboard --logdir {run.parent}")
+    if results["checkpoint"]:
         name = run.name.replace("version_", "run:") if run.parent == Path(LOGS) else results["checkpoint"]
         print(f"evaluate    python -m fashion_lightning.test --ckpt_path {name}")
 
