@@ -95,7 +95,7 @@ class RunRecord(Timer):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        training = {name: float(value) for name, value in pl_module.train_metrics.compute().items()}
+        training = {f"train/{name}": float(value) for name, value in pl_module.train_metrics.compute().items()}
         self.images += int(training["train/images"])
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         values = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": lr}

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ExponentialLR
-from torchmetrics import MeanMetric, MetricCollection, SumMetric
-from torchmetrics.classification import MulticlassAccuracy
 
 from fashion_lightning.checkpoints import read
-from fashion_lightning.networks import NUM_CLASSES, FashionCNN
+from fashion_lightning.metrics import Tally
+from fashion_lightning.networks import FashionCNN
 
 
 class FashionClassifier(pl.LightningModule):
@@ -35,23 +34,13 @@ class FashionClassifier(pl.LightningModule):
     def __init__(
         self,
         network: Callable[[], nn.Module] = FashionCNN,
-        optimizer: OptimizerCallable = lambda params: Adam(params, lr=1e-2),
+        optimizer: OptimizerCallable = lambda params: Adam(params, lr=1e-2, fused=True),
         lr_scheduler: LRSchedulerCallable = lambda optimizer: ExponentialLR(optimizer, gamma=0.999),
     ) -> None:
         super().__init__()
         self.network = network()
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        metrics = MetricCollection(
-            {
-                # A NaN must show in the mean; looking for it in every batch would only cost time.
-                "loss": MeanMetric(nan_strategy="disable"),
-                "accuracy": MulticlassAccuracy(NUM_CLASSES, average="micro", validate_args=False),
-                "images": SumMetric(nan_strategy="disable"),
-            }
-        )
-        self.train_metrics = metrics.clone("train/")
-        self.val_metrics = metrics.clone("val/")
-        self.test_metrics = metrics.clone("test/")
+        self.train_metrics, self.val_metrics, self.test_metrics = Tally(), Tally(), Tally()
 
     @classmethod
     def load_from_checkpoint(
@@ -82,17 +71,17 @@ class FashionClassifier(pl.LightningModule):
     def setup(self, stage: str) -> None:
         if self.trainer.strategy.root_device.type != "mps":  # which has no float64
             for metrics in (self.train_metrics, self.val_metrics, self.test_metrics):
-                metrics["loss"].set_dtype(torch.float64)
+                metrics.set_dtype(torch.float64)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._step(batch, self.train_metrics)[0]
+        return self._step(batch, "train")[0]
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._step(batch, self.val_metrics)
+        self._step(batch, "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Logits (B, classes), for callbacks."""
-        return self._step(batch, self._tested_metrics()[dataloader_idx])[1]
+        return self._step(batch, self._tested_splits()[dataloader_idx])[1]
 
     def on_train_batch_end(self, outputs: dict[str, Tensor], batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         # Not in every step: a call of `log` costs a tenth of one on a CPU.
@@ -102,33 +91,35 @@ class FashionClassifier(pl.LightningModule):
             self.log_dict({"train/loss_step": outputs["loss"], "lr": lr}, prog_bar=True)
 
     def on_train_epoch_end(self) -> None:
-        self._log(self.train_metrics)
+        self._log("train")
 
     def on_validation_epoch_end(self) -> None:
-        self._log(self.val_metrics)
+        self._log("val")
 
     def on_test_epoch_end(self) -> None:
-        for metrics in self._tested_metrics():
+        for split in self._tested_splits():
             # The curves of `train` and `val` belong to training.
-            self._log(metrics, hide=metrics is not self.test_metrics)
+            self._log(split, hide=split != "test")
 
-    def _step(self, batch: tuple[Tensor, Tensor], metrics: MetricCollection) -> tuple[Tensor, Tensor]:
+    def _step(self, batch: tuple[Tensor, Tensor], split: str) -> tuple[Tensor, Tensor]:
         images, labels = batch  # float (B, 1, 28, 28), int64 (B,)
         logits = self(images)
         losses = F.cross_entropy(logits, labels, reduction="none")  # (B,), so that the metric weighs images alike
-        metrics["loss"].update(losses.detach())
-        metrics["accuracy"].update(logits.detach(), labels)
-        metrics["images"].update(len(labels))
+        self._tally(split).update(losses.detach(), logits.detach(), labels)
         return losses.mean(), logits
 
-    def _log(self, metrics: MetricCollection, hide: bool = False) -> None:
-        """Logs means over the epoch; those to `hide`, and counts, are for callbacks only."""
-        for name, metric in metrics.items():
-            hidden = hide or name.endswith("/images")
-            self.log(name, metric, prog_bar=name == "val/accuracy", logger=False if hidden else None)
+    def _tally(self, split: str) -> Tally:
+        return getattr(self, f"{split}_metrics")
 
-    def _tested_metrics(self) -> list[MetricCollection]:
+    def _log(self, split: str, hide: bool = False) -> None:
+        """Logs means over the epoch; those to `hide`, and counts, are for callbacks only."""
+        for name, value in self._tally(split).compute().items():
+            logger = False if hide or name == "images" else None  # None: if there is one
+            prog_bar = (split, name) == ("val", "accuracy")
+            self.log(f"{split}/{name}", value, prog_bar=prog_bar, logger=logger, batch_size=1)
+        self._tally(split).reset()
+
+    def _tested_splits(self) -> list[str]:
         """One a test loader, by its name where loaders have names."""
         loaders = self.trainer.test_dataloaders
-        splits = list(loaders) if isinstance(loaders, dict) else ["test"]
-        return [getattr(self, f"{split}_metrics") for split in splits]
+        return list(loaders) if isinstance(loaders, dict) else ["test"]

@@ -50,6 +50,7 @@ HARMLESS = {
     r"(?s).*(By default only one Jsonargparse|deprecated\s+in\s+v4\.)": "and what jsonargparse 4 deprecated",
     r".*does not have many workers": "a batch is one index operation, and workers would only be in its way",
     r"The number of training batches .* is smaller than the logging interval": "means are logged every epoch",
+    r"It is recommended to use `self.log": "what is logged was counted over all processes",
     r".*your dataloader is not resumable": "it begins with the batch that the restored step says",
 }
 
@@ -212,9 +213,7 @@ class FashionCLI(LightningCLI):
         return "+".join(stem for stem in stems if stem != "config") or DEFAULT_CONFIG
 
     def before_instantiate_classes(self) -> None:
-        # Deterministic mode would fill fresh tensors before they are written: much work, the same results.
-        torch.utils.deterministic.fill_uninitialized_memory = False
-        keep_freed_memory()
+        tune_process()
 
     def after_instantiate_classes(self) -> None:
         # What training would find is found before any data is loaded or any process is started.
@@ -290,11 +289,14 @@ class FashionCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs, enable_progress_bar=show_progress)
 
 
-def keep_freed_memory() -> None:
-    """Tells glibc to keep the pages of freed tensors instead of faulting in fresh ones in every step; see mallopt(3).
-
-    Does nothing where there is no glibc.
-    """
+def tune_process() -> None:
+    """Takes away what costs time in every step and changes no result."""
+    # Deterministic mode would fill fresh tensors before they are written.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    if not torch.cuda.is_available():
+        # Lightning sets it for processes that fork beside a GPU; without one, Adam looks for its driver in every step.
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    # Keep the pages of freed tensors instead of faulting in fresh ones, where there is a glibc; see mallopt(3).
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest it accepts

@@ -35,14 +35,12 @@ def evaluate(
     trainer.test(model, datamodule=data, verbose=False)
     splits = {}
     for split, (_, indices) in data.splits.items():
-        loss, accuracy, images = (
-            float(trainer.callback_metrics[f"{split}/{m}"]) for m in ("loss", "accuracy", "images")
-        )
-        # The accuracy is a float32 quotient; in float64 it is the quotient of the counts again.
-        splits[split] = {"loss": loss, "accuracy": round(accuracy * images) / images, "images": int(images)}
+        values = {name: float(trainer.callback_metrics[f"{split}/{name}"]) for name in ("loss", "accuracy")}
+        images = int(trainer.callback_metrics[f"{split}/images"])
+        splits[split] = {**values, "images": images}
         is_limited = isinstance(trainer.limit_test_batches, int) or trainer.limit_test_batches < 1
         if images != len(indices) and not is_limited:
-            raise RuntimeError(f"expected to evaluate {len(indices)} images of {split}, got {int(images)}")
+            raise RuntimeError(f"expected to evaluate {len(indices)} images of {split}, got {images}")
     return splits
 
 

@@ -18,7 +18,6 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
-from torchmetrics import MetricCollection
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from fashion_lightning.atomic import PART, replacing
@@ -203,7 +202,7 @@ def _made_with(trainer: pl.Trainer) -> dict[str, str]:
 
 def _states(pl_module: pl.LightningModule) -> dict[str, torch.Tensor]:
     """Sums of the training metrics in the epoch under way, name to (processes, ...)."""
-    metrics: MetricCollection = pl_module.train_metrics
+    metrics = pl_module.train_metrics
     metrics.persistent(True)
     sums = {name: value.clone() for name, value in metrics.state_dict().items()}
     metrics.persistent(False)

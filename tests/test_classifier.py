@@ -64,7 +64,7 @@ def test_means_are_over_images_with_a_ragged_batch(tmp_path, data):
             with torch.no_grad():
                 logits = model((images.double() / 127.5 - 1).float())
             assert metrics[f"{split}/images"] == len(labels)
-            assert metrics[f"{split}/accuracy"] == (logits.argmax(1) == labels).float().mean()
+            assert metrics[f"{split}/accuracy"] == (logits.argmax(1) == labels).double().mean()
             expected = F.cross_entropy(logits.double(), labels)
             torch.testing.assert_close(metrics[f"{split}/loss"], expected, rtol=1e-6, atol=0)
 
