@@ -1,66 +1,100 @@
-"""How long a fit takes, side by side: the notebook's loop and ours as users run it, in turn, on the real data.
+"""How long a fit takes, side by side, on the real data: each contestant in turn, as its users run it, in a terminal.
 
 Command: python -m benchmarks.fit_speed [--runs N] [--epochs N] [--data_dir DIR]
-Prints a row a contestant: medians over the runs, ranges, and ratios to the notebook's loop.
+Prints a row a contestant: medians over the runs, and ratios to the notebook's loop. With tcmalloc installed (on
+Debian: libtcmalloc-minimal4) our fits are measured with it, too.
 """
 
 import argparse
-import json
+import ctypes
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).parent.parent
-NOTEBOOK = "notebook"
-CONTESTANTS = {
-    NOTEBOOK: ["benchmarks.notebook", "--data_dir", "{data}", "--epochs", "{epochs}"],
-    "default fit": ["fashion_lightning.fit", "--data.data_dir", "{data}", "--trainer.max_epochs", "{epochs}"],
+from benchmarks.measuring import matrix_product_gflops, measure, where_and_with_what
+
+NOTEBOOK, IDIOMATIC, BARE, DEFAULT = "notebook's loop", "idiomatic Lightning", "bare loop", "default fit"
+MODULES = {
+    NOTEBOOK: ["benchmarks.notebook"],
+    IDIOMATIC: ["benchmarks.idiomatic"],
+    BARE: ["benchmarks.bare"],
+    DEFAULT: ["fashion_lightning.fit"],
+    "default fit, bf16-mixed": ["fashion_lightning.fit", "--trainer.precision", "bf16-mixed"],
 }
-
-
-def measure(command: list[str], root: Path) -> dict[str, float]:
-    """Seconds of the fit (training and validation) and of the whole process, and the test accuracy it reached."""
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", *command], cwd=root, stdout=subprocess.PIPE, text=True, check=True)
-    process = time.perf_counter() - start
-    written = sorted(root.glob("lightning_logs/*/results.json"))
-    results = json.loads(written[-1].read_text() if written else done.stdout.splitlines()[-1])
-    test = results["test"]["accuracy"] if written else results["test"]
-    return {"fit": results["fit_seconds"], "process": process, "test": test}
+WORKERS = (0, 1, 2, 4)
+TCMALLOC = "libtcmalloc_minimal.so.4"
+WIDTH = 120  # characters of the table
 
 
 def main(runs: int, epochs: int, data_dir: str) -> None:
-    measured: dict[str, list[dict[str, float]]] = {name: [] for name in CONTESTANTS}
+    def command(name: str, epochs: int) -> list[str]:
+        ours = MODULES[name][0].startswith("fashion_lightning")
+        flags = ("--data.data_dir", "--trainer.max_epochs") if ours else ("--data_dir", "--epochs")
+        return [*MODULES[name], flags[0], str(Path(data_dir).resolve()), flags[1], str(epochs)]
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    seconds = {}
+    for workers in WORKERS:
+        seconds[workers] = measure([*command(IDIOMATIC, 1), "--workers", str(workers)])["fit_seconds"]
+        say(f"{IDIOMATIC}, {workers} workers: {seconds[workers]:.1f} s an epoch")
+    MODULES[IDIOMATIC] += ["--workers", str(min(seconds, key=seconds.get))]
+
+    contestants = {name: (command(name, epochs), {}) for name in MODULES}
+    if _can_load(TCMALLOC):
+        ours = [name for name in MODULES if MODULES[name][0].startswith("fashion_lightning")]
+        contestants |= {f"{name}, tcmalloc": (command(name, epochs), {"LD_PRELOAD": TCMALLOC}) for name in ours}
+    measured: dict[str, list[dict]] = {name: [] for name in contestants}
+    peaks = []
     for run in range(runs):
-        for name, command in CONTESTANTS.items():
-            filled = [part.format(data=Path(data_dir).resolve(), epochs=epochs) for part in command]
-            with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / "benchmarks").symlink_to(ROOT / "benchmarks")
-                measured[name].append(measure(filled, Path(folder)))
-            print(f"run {run + 1}/{runs}  {name:12} {measured[name][-1]['fit']:6.1f} s", file=sys.stderr)
+        peaks.append(matrix_product_gflops())
+        for name, (arguments, environment) in contestants.items():
+            measured[name].append(measure(arguments, environment))
+            say(f"run {run + 1}/{runs}  {name:32} {measured[name][-1]['fit_seconds']:6.1f} s")
 
     def median(name: str, what: str) -> float:
-        return statistics.median(run[what] for run in measured[name])
+        return statistics.median(result[what] for result in measured[name])
 
-    table = Table("", "fit", "range", "ratio", "process", "ratio", "test accuracy", box=None)
-    for name, all_runs in measured.items():
-        fits = [run["fit"] for run in all_runs]
+    images, steps = 48_000 * epochs, 800 * epochs
+    table = Table("", "fit", "range", "ratio", "images/s", "process", "ratio", "peak", "ratio", "test", box=None)
+    for name, results in measured.items():
+        fits = [result["fit_seconds"] for result in results]
+        keys = ("fit_seconds", "process_seconds", "peak_bytes")
+        ratios = {key: median(name, key) / median(NOTEBOOK, key) for key in keys}
+        tested = [result["test"] for result in results]
+        accuracies = [test["accuracy"] if isinstance(test, dict) else test for test in tested]
         table.add_row(
             name,
-            f"{median(name, 'fit'):.1f} s",
+            f"{median(name, 'fit_seconds'):.1f} s",
             f"{min(fits):.1f}-{max(fits):.1f}",
-            f"{median(name, 'fit') / median(NOTEBOOK, 'fit'):.2f}",
-            f"{median(name, 'process'):.1f} s",
-            f"{median(name, 'process') / median(NOTEBOOK, 'process'):.2f}",
-            f"{median(name, 'test'):.2%}",
+            f"{ratios['fit_seconds']:.2f}",
+            f"{images / median(name, 'fit_seconds'):,.0f}",
+            f"{median(name, 'process_seconds'):.1f} s",
+            f"{ratios['process_seconds']:.2f}",
+            f"{median(name, 'peak_bytes') / 1e6:,.0f} MB",
+            f"{ratios['peak_bytes']:.2f}",
+            f"{statistics.median(accuracies):.2%}",
         )
-    Console().print(table)
+    Console(width=WIDTH).print(table)
+    validation = median(BARE, "validation_seconds")
+    floor, ours = ((median(name, "fit_seconds") - validation) / steps for name in (BARE, DEFAULT))
+    flops, peak = median(BARE, "step_flop") / floor / 1e9, statistics.median(peaks)
+    print(f"step        {DEFAULT} {ours * 1e3:.2f} ms, {BARE} {floor * 1e3:.2f} ms: {ours / floor:.2f} times")
+    print(f"arithmetic  {BARE} {flops:.0f} GFLOP/s, {flops / peak:.0%} of a matrix product's {peak:.0f}")
+    print(f"on          {where_and_with_what()}")
+    print(f"with        {IDIOMATIC}: {MODULES[IDIOMATIC][-1]} workers, the best of {WORKERS}; medians of {runs}")
+
+
+def _can_load(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -50,13 +50,17 @@ def seed_all(seed):
     torch.backends.cudnn.benchmark = False
 
 
+def write_idx(path, tensor):
+    header = bytes([0, 0, 8, tensor.ndim]) + b"".join(size.to_bytes(4, "big") for size in tensor.shape)
+    path.write_bytes(header + tensor.numpy().tobytes())
+
+
 def torchvision_folder(data_dir, folder):
     """The four verified files where torchvision looks for them."""
     raw = Path(folder) / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     for name, tensor in files.load(data_dir).items():
-        header = bytes([0, 0, 8, tensor.ndim]) + b"".join(size.to_bytes(4, "big") for size in tensor.shape)
-        (raw / name).write_bytes(header + tensor.numpy().tobytes())
+        write_idx(raw / name, tensor)
     return folder
 
 
@@ -110,11 +114,13 @@ def main(epochs, data_dir):
                 lr = optimizer.param_groups[0]["lr"]
                 print(f"epoch {epoch + 1} iteration {i + 1} loss {loss.item():.4f} lr {lr:.6f}", flush=True)
         train_losses.append(total / len(train_loader))
-        val_losses.append(evaluate(model, val_loader, criterion, device)[0])
+        val_loss, val_accuracy = evaluate(model, val_loader, criterion, device)
+        val_losses.append(val_loss)
     seconds = time.perf_counter() - start
 
-    loaders = {"train": train_loader, "val": val_loader, "test": test_loader}
-    accuracies = {name: evaluate(model, loader, criterion, device)[1] for name, loader in loaders.items()}
+    accuracies = {"val": val_accuracy}
+    for name, loader in (("train", train_loader), ("test", test_loader)):
+        accuracies[name] = evaluate(model, loader, criterion, device)[1]
     print(json.dumps({"fit_seconds": seconds, "train_loss": train_losses, "val_loss": val_losses, **accuracies}))
 
 

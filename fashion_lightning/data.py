@@ -41,7 +41,7 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         self,
         data_dir: str | Path = "data",
         batch_size: int = 60,
-        eval_batch_size: int = 500,
+        eval_batch_size: int = 200,
         split_seed: int = 0,
         seed: int = 0,
         verify: bool = True,
