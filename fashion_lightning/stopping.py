@@ -15,6 +15,7 @@ import torch
 from fashion_lightning.errors import Stopped, UserError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STEPS_AHEAD = 50  # that an accelerator may be, before the losses are looked at
 
 
 class DivergenceError(UserError):
@@ -95,11 +96,11 @@ class Stopper(pl.Callback):
 
 
 class FiniteLoss(pl.Callback):
-    """Stops training after a step whose loss is not finite; where the device works ahead, a step later."""
+    """Stops training after a step whose loss is not finite; on an accelerator, some steps later."""
 
     def __init__(self) -> None:
         self._step, self._lr = 0, 0.0
-        self._unchecked: tuple[int, float, torch.Tensor] | None = None
+        self._unchecked: list[tuple[int, float, torch.Tensor]] = []
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
         # Before the step, as both are others after it.
@@ -108,21 +109,23 @@ class FiniteLoss(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        before, self._unchecked = self._unchecked, (self._step, self._lr, outputs["loss"])
-        if outputs["loss"].is_cpu:
-            before = self._unchecked
-        if before:
-            self._check(trainer, *before)
+        self._unchecked.append((self._step, self._lr, outputs["loss"]))
+        # An accelerator works ahead; to look at a loss would be to wait for it.
+        if outputs["loss"].is_cpu or len(self._unchecked) == STEPS_AHEAD:
+            self._check(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._unchecked:
-            self._check(trainer, *self._unchecked)
+        self._check(trainer)
 
-    def _check(self, trainer: pl.Trainer, step: int, lr: float, loss: torch.Tensor) -> None:
-        if math.isfinite(loss.item()):
-            return
+    def _check(self, trainer: pl.Trainer) -> None:
+        for step, lr, loss in self._unchecked:
+            if not math.isfinite(loss.item()):
+                self._stop(trainer, step, lr, loss.item())
+        self._unchecked.clear()
+
+    def _stop(self, trainer: pl.Trainer, step: int, lr: float, loss: float) -> None:
         images = ", ".join(str(index) for index in trainer.datamodule.images_of_step(step).tolist())
         raise DivergenceError(
-            f"training stopped: the loss of step {step + 1:,} is {loss.item()}, at learning rate {lr:.3g}, of the "
+            f"training stopped: the loss of step {step + 1:,} is {loss}, at learning rate {lr:.3g}, of the "
             f"training images {images}; what was saved before is good; begin anew with a lower --model.optimizer.lr"
         )

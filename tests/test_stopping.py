@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import forked
 import pytest
+import torch
 
 from fashion_lightning.comparison import contents, different
+from fashion_lightning.stopping import STEPS_AHEAD, DivergenceError, FiniteLoss
 
 RUN = Path("lightning_logs/version_0")
 
@@ -192,3 +195,33 @@ def test_a_rate_that_is_too_high_ends_without_a_save_of_it(long_args, tmp_path):
     [line] = (tmp_path / "err").read_text().splitlines()
     assert "training stopped" in line
     assert not list(tmp_path.rglob("best.ckpt"))
+
+
+class LossElsewhere:
+    """Of an accelerator: knowing its value means waiting for it."""
+
+    is_cpu = False
+    looked_at = 0
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def item(self) -> float:
+        LossElsewhere.looked_at += 1
+        return self.value
+
+
+def test_an_accelerator_is_not_waited_for_in_every_step():
+    trainer = SimpleNamespace(
+        global_step=0,
+        optimizers=[SimpleNamespace(param_groups=[{"lr": 0.5}])],
+        datamodule=SimpleNamespace(images_of_step=lambda step: torch.tensor([step])),
+    )
+    check = FiniteLoss()
+    for step in range(STEPS_AHEAD - 1):
+        check.on_train_batch_start(trainer)
+        trainer.global_step += 1
+        check.on_train_batch_end(trainer, None, {"loss": LossElsewhere(1.0 if step != 6 else float("inf"))}, None, step)
+    assert LossElsewhere.looked_at == 0
+    with pytest.raises(DivergenceError, match=r"loss of step 7 is inf, at learning rate 0\.5, of .* images 6;"):
+        check.on_train_end(trainer, None)
