@@ -7,7 +7,6 @@ Prints one line of JSON at the end: fit_seconds (training and validation) and ac
 import argparse
 import json
 import tempfile
-import warnings
 
 import pytorch_lightning as pl
 import torch
@@ -79,7 +78,6 @@ class Data(pl.LightningDataModule):
 
 
 def main(epochs, workers, data_dir):
-    warnings.simplefilter("ignore")
     pl.seed_everything(0)
     timer = Timer()
     trainer = pl.Trainer(max_epochs=epochs, deterministic=True, callbacks=[timer])
