@@ -265,7 +265,7 @@ class FashionCLI(LightningCLI):
         callbacks = [stopper]
         show_progress = sys.stdout.isatty() and settings.enable_progress_bar is not False
         if show_progress:
-            callbacks.append(ProgressBar(refresh_rate=20))
+            callbacks.append(ProgressBar(refresh_rate=50))
         self.config_init.inspect.folder = self.run_folder
         if self.job != "fit":
             self.save_config_callback = None

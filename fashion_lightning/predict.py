@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fashion_lightning import usage
+from fashion_lightning import process, usage
 from fashion_lightning.errors import reported
 
 
@@ -16,4 +16,4 @@ def main(args: list[str] | None = None) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    process.run(main)
