@@ -24,30 +24,34 @@ MODULES = {
     DEFAULT: ["fashion_lightning.fit"],
     "default fit, bf16-mixed": ["fashion_lightning.fit", "--trainer.precision", "bf16-mixed"],
 }
+OURS = [name for name in MODULES if MODULES[name][0].startswith("fashion_lightning")]
 WORKERS = (0, 1, 2, 4)
 TCMALLOC = "libtcmalloc_minimal.so.4"
 WIDTH = 120  # characters of the table
 
 
 def main(runs: int, epochs: int, data_dir: str) -> None:
-    def command(name: str, epochs: int) -> list[str]:
-        ours = MODULES[name][0].startswith("fashion_lightning")
-        flags = ("--data.data_dir", "--trainer.max_epochs") if ours else ("--data_dir", "--epochs")
-        return [*MODULES[name], flags[0], str(Path(data_dir).resolve()), flags[1], str(epochs)]
+    def command(name: str, epochs: int, workers: int) -> list[str]:
+        module, *own = MODULES[name]
+        flags = ("--data_dir", "--epochs")
+        if name in OURS:
+            flags = ("--data.data_dir", "--trainer.max_epochs")
+        elif name == IDIOMATIC:
+            own = ["--workers", str(workers)]
+        return [module, *own, flags[0], str(Path(data_dir).resolve()), flags[1], str(epochs)]
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     seconds = {}
     for workers in WORKERS:
-        seconds[workers] = measure([*command(IDIOMATIC, 1), "--workers", str(workers)])["fit_seconds"]
+        seconds[workers] = measure(command(IDIOMATIC, 1, workers))["fit_seconds"]
         say(f"{IDIOMATIC}, {workers} workers: {seconds[workers]:.1f} s an epoch")
-    MODULES[IDIOMATIC] += ["--workers", str(min(seconds, key=seconds.get))]
+    workers = min(seconds, key=seconds.get)
 
-    contestants = {name: (command(name, epochs), {}) for name in MODULES}
+    contestants = {name: (command(name, epochs, workers), {}) for name in MODULES}
     if _can_load(TCMALLOC):
-        ours = [name for name in MODULES if MODULES[name][0].startswith("fashion_lightning")]
-        contestants |= {f"{name}, tcmalloc": (command(name, epochs), {"LD_PRELOAD": TCMALLOC}) for name in ours}
+        contestants |= {f"{name}, tcmalloc": (contestants[name][0], {"LD_PRELOAD": TCMALLOC}) for name in OURS}
     measured: dict[str, list[dict]] = {name: [] for name in contestants}
     peaks = []
     for run in range(runs):
@@ -59,7 +63,7 @@ def main(runs: int, epochs: int, data_dir: str) -> None:
     def median(name: str, what: str) -> float:
         return statistics.median(result[what] for result in measured[name])
 
-    images, steps = 48_000 * epochs, 800 * epochs
+    images, steps = measured[DEFAULT][0]["train"]["images"] * epochs, measured[DEFAULT][0]["steps"]
     table = Table("", "fit", "range", "ratio", "images/s", "process", "ratio", "peak", "ratio", "test", box=None)
     for name, results in measured.items():
         fits = [result["fit_seconds"] for result in results]
@@ -86,7 +90,7 @@ def main(runs: int, epochs: int, data_dir: str) -> None:
     print(f"step        {DEFAULT} {ours * 1e3:.2f} ms, {BARE} {floor * 1e3:.2f} ms: {ours / floor:.2f} times")
     print(f"arithmetic  {BARE} {flops:.0f} GFLOP/s, {flops / peak:.0%} of a matrix product's {peak:.0f}")
     print(f"on          {where_and_with_what()}")
-    print(f"with        {IDIOMATIC}: {MODULES[IDIOMATIC][-1]} workers, the best of {WORKERS}; medians of {runs}")
+    print(f"with        {IDIOMATIC}: {workers} workers, the best of {WORKERS}; medians of {runs}")
 
 
 def _can_load(library: str) -> bool:
