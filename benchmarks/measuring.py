@@ -1,5 +1,6 @@
 """Runs a command as a user at a terminal would, and says what it took. Shared by the benchmarks."""
 
+import contextlib
 import json
 import os
 import platform
@@ -21,13 +22,15 @@ import torch
 ROOT = Path(__file__).parent.parent
 
 
-def measure(command: list[str], environment: dict[str, str] | None = None) -> dict[str, Any]:
-    """Runs `python -m command` in an empty folder, with a terminal of its own.
+def measure(
+    command: list[str], environment: dict[str, str] | None = None, folder: str | Path | None = None
+) -> dict[str, Any]:
+    """Runs `python -m command` in `folder`, or an empty one, with a terminal of its own.
 
     Returns what it wrote to `results.json`, or printed as JSON in its last line, and `process_seconds` and
     `peak_bytes` (resident, of its largest process).
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory() as folder:
         terminal, its_terminal = pty.openpty()
         start = time.perf_counter()
         process = subprocess.Popen(

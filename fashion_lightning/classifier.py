@@ -29,6 +29,9 @@ class FashionClassifier(pl.LightningModule):
         network: Makes the network: float images (B, 1, 28, 28) to logits (B, classes).
         optimizer: Makes the optimiser of the network's parameters.
         lr_scheduler: Makes the optimiser's learning rate schedule, which steps after every batch.
+        augmentation: Makes what changes the images of a training batch, float (B, 1, 28, 28), by chance.
+        label_smoothing: Share of each training target that is spread over all classes.
+        mirror_at_test: Whether logits, other than in training, are the mean over an image and its mirror image.
     """
 
     def __init__(
@@ -36,10 +39,15 @@ class FashionClassifier(pl.LightningModule):
         network: Callable[[], nn.Module] = FashionCNN,
         optimizer: OptimizerCallable = lambda params: Adam(params, lr=1e-2, fused=True),
         lr_scheduler: LRSchedulerCallable = lambda optimizer: ExponentialLR(optimizer, gamma=0.999),
+        augmentation: Callable[[], nn.Module] = nn.Identity,
+        label_smoothing: float = 0.0,
+        mirror_at_test: bool = False,
     ) -> None:
         super().__init__()
         self.network = network()
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.augmentation, self.label_smoothing = augmentation(), label_smoothing
+        self.mirror_at_test = mirror_at_test
         self.train_metrics, self.val_metrics, self.test_metrics = Tally(), Tally(), Tally()
 
     @classmethod
@@ -59,7 +67,10 @@ class FashionClassifier(pl.LightningModule):
         return model.to(map_location)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(images)
+        logits = self.network(images)
+        if self.mirror_at_test and not self.training:
+            logits = (logits + self.network(images.flip(-1))) / 2
+        return logits
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.optimizer(self.network.parameters())
@@ -74,7 +85,8 @@ class FashionClassifier(pl.LightningModule):
                 metrics.set_dtype(torch.float64)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._step(batch, "train")[0]
+        images, labels = batch
+        return self._step((self.augmentation(images), labels), "train", self.label_smoothing)[0]
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._step(batch, "val")
@@ -101,10 +113,11 @@ class FashionClassifier(pl.LightningModule):
             # The curves of `train` and `val` belong to training.
             self._log(split, hide=split != "test")
 
-    def _step(self, batch: tuple[Tensor, Tensor], split: str) -> tuple[Tensor, Tensor]:
+    def _step(self, batch: tuple[Tensor, Tensor], split: str, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         images, labels = batch  # float (B, 1, 28, 28), int64 (B,)
         logits = self(images)
-        losses = F.cross_entropy(logits, labels, reduction="none")  # (B,), so that the metric weighs images alike
+        # (B,), so that the metric weighs images alike.
+        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
         self._tally(split).update(losses.detach(), logits.detach(), labels)
         return losses.mean(), logits
 

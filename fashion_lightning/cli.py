@@ -51,6 +51,7 @@ HARMLESS = {
     r".*does not have many workers": "a batch is one index operation, and workers would only be in its way",
     r"The number of training batches .* is smaller than the logging interval": "means are logged every epoch",
     r"It is recommended to use `self.log": "what is logged was counted over all processes",
+    r"Total length of `list` across ranks is zero": "nothing is validated where all images are trained on",
     r".*your dataloader is not resumable": "it begins with the batch that the restored step says",
 }
 

@@ -26,12 +26,13 @@ class FashionMNISTDataModule(pl.LightningDataModule):
     """Batches of images (B, 1, 28, 28), uint8 until they are on the device, then float32, and labels (B,) int64.
 
     The training file is split into training and validation; the test file stays whole.
-    `test_dataloader` gives all three, since an evaluation reports all three.
+    `test_dataloader` gives all splits, since an evaluation reports all of them.
 
     Args:
         data_dir: Where the four files are, or are fetched to if Debian's package is not installed either.
         batch_size: Training images a step, over all processes.
         eval_batch_size: Images in an evaluation batch; results do not depend on it.
+        val_fraction: Of the training file that is kept for validation; with 0 all of it is trained on.
         split_seed: What the split into training and validation depends on, and nothing else.
         seed: What the order of the training images depends on, together with the epoch.
         verify: Whether the files must be the published ones; if not, others in the same format will do.
@@ -42,6 +43,7 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         data_dir: str | Path = "data",
         batch_size: int = 60,
         eval_batch_size: int = 200,
+        val_fraction: float = 0.2,
         split_seed: int = 0,
         seed: int = 0,
         verify: bool = True,
@@ -50,11 +52,13 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if size < 1:
                 raise UserError(f"--data.{name}: expected 1 or more, got {size}")
+        if not 0 <= val_fraction < 1:
+            raise UserError(f"--data.val_fraction: expected 0 or more, and less than 1, got {val_fraction}")
         if not 0 <= split_seed < 2**32:
             raise UserError(f"--data.split_seed: expected 0 to {2**32 - 1}, got {split_seed}")
         self.data_dir, self.verify = data_dir, verify
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.split_seed, self.seed = split_seed, seed
+        self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
         self.splits: dict[str, tuple[TensorDataset, Tensor]] = {}
 
     def prepare_data(self) -> None:
@@ -76,18 +80,16 @@ class FashionMNISTDataModule(pl.LightningDataModule):
             return TensorDataset(images.unsqueeze(1), labels.long())
 
         train_file, test_file = dataset("train"), dataset("t10k")
-        train, val = split_indices(len(train_file), self.split_seed)
-        self.splits = {
-            "train": (train_file, train),
-            "val": (train_file, val),
-            "test": (test_file, torch.arange(len(test_file))),
-        }
+        train, val = split_indices(len(train_file), self.split_seed, self.val_fraction)
+        splits = {"train": (train_file, train), "val": (train_file, val)}
+        splits["test"] = (test_file, torch.arange(len(test_file)))
+        self.splits = {name: (dataset, indices) for name, (dataset, indices) in splits.items() if len(indices)}
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.splits["train"][0], self._training_batches())
 
-    def val_dataloader(self) -> DataLoader:
-        return self.evaluation_dataloader("val")
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        return self.evaluation_dataloader("val") if "val" in self.splits else []
 
     def test_dataloader(self) -> dict[str, DataLoader]:
         return {split: self.evaluation_dataloader(split) for split in self.splits}
@@ -133,8 +135,9 @@ class FashionMNISTDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What decides on the images of a step."""
-        split = {"steps_per_epoch": self.steps_per_epoch, "batch_size": self.batch_size, "seed": self.seed}
-        return {**split, "split_seed": self.split_seed, "data": self._digest}
+        order = {"steps_per_epoch": self.steps_per_epoch, "batch_size": self.batch_size, "seed": self.seed}
+        split = {"val_fraction": self.val_fraction, "split_seed": self.split_seed}
+        return {**order, **split, "data": self._digest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises UserError if training would not go on with the images that come next."""

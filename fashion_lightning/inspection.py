@@ -126,7 +126,7 @@ class Inspection(pl.Callback):
         if self.projector:
             _add_embedding(writer, pl_module, images[:PROJECTOR_IMAGES], labels[:PROJECTOR_IMAGES], step)
         if self._hparams:
-            final = {f"hp/{split}_accuracy": trainer.callback_metrics[f"{split}/accuracy"] for split in ("val", "test")}
+            final = {f"hp/{s}_accuracy": trainer.callback_metrics[f"{s}/accuracy"] for s in data.splits if s != "train"}
             _board(trainer).log_hyperparams(self._hparams, final, step)
         writer.flush()
 

@@ -32,7 +32,7 @@ def fit(cli: FashionCLI) -> dict[str, Any]:
         _say_where_it_goes_on(cli)
     trainer.fit(model, datamodule=data, ckpt_path=cli.checkpoint, weights_only=True)
     summary = results.describe_run(trainer, model, record, cli.config.seed_everything)
-    checkpoint = cli.keeper.best  # none where nothing was validated or kept: the weights as they are
+    checkpoint = cli.keeper.best  # none where nothing was kept: the weights as they are
     splits = results.evaluate(trainer, model, data, checkpoint)
     summary = {**splits, **summary, "config": record.config, "checkpoint": str(checkpoint) if checkpoint else None}
     if trainer.is_global_zero:

@@ -113,7 +113,7 @@ def print_splits(splits: Splits) -> None:
 
 
 def print_card(results: dict[str, Any], run: Path | None) -> None:
-    print_splits({split: results[split] for split in ("train", "val", "test")})
+    print_splits({split: results[split] for split in ("train", "val", "test") if split in results})
     speed = f"{results['images_per_second']:,.0f} images/s"
     print(f"trained in {results['fit_seconds']:.1f} s ({speed}) on {results['device']}")
     if not run:

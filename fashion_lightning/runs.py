@@ -26,7 +26,7 @@ def summarize(run: Path) -> dict[str, Any]:
         row["when"] = (run / "config.yaml").stat().st_mtime
         results = json.loads((run / "results.json").read_text())
         row |= {key: results[key] for key in ("config", "epochs", "device", "fit_seconds")}
-        row |= {f"{split}_accuracy": results[split]["accuracy"] for split in ("val", "test")}
+        row |= {f"{split}_accuracy": results[split]["accuracy"] for split in ("val", "test") if split in results}
     except FileNotFoundError:
         row["status"] = "unfinished"
     except (OSError, ValueError, KeyError, TypeError):

@@ -14,7 +14,7 @@ from torch.utils.data import Sampler
 from fashion_lightning.errors import UserError
 
 
-def split_indices(count: int, seed: int, val_fraction: float = 0.2) -> tuple[Tensor, Tensor]:
+def split_indices(count: int, seed: int, val_fraction: float) -> tuple[Tensor, Tensor]:
     """Training and validation indices, (count - V,) and (V,) int64: shuffled once, the first V for validation."""
     indices = np.arange(count)
     np.random.RandomState(seed).shuffle(indices)

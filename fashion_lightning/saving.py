@@ -73,6 +73,8 @@ class DurableCheckpointIO(TorchCheckpointIO):
 class Keeper(Checkpoint):
     """Keeps `last.ckpt`, `best.ckpt` by validation accuracy, and what Lightning forgets when it goes on from them.
 
+    Where nothing is validated, `best.ckpt` is of the end.
+
     Saves after each validation, every few seconds of training, at its end, and when it is stopped by a signal.
 
     Args:
@@ -145,6 +147,8 @@ class Keeper(Checkpoint):
             self._save(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.best_accuracy is None and self._better is None:
+            self._better = 0.0  # nothing was validated: the weights at the end are as good as any
         self._save(trainer, pl_module)
 
     def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -134,3 +134,31 @@ def test_a_checkpoint_holds_no_code_and_loads_by_itself(tmp_path, data):
     assert all(name.startswith("network.") for name in content["state_dict"])
     loaded = FashionClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
     assert torch.equal(loaded.network.fc.weight, model.network.fc.weight)
+
+
+class Doubled(nn.Module):
+    def forward(self, images):
+        return 2 * images
+
+
+def linear():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+
+def test_augmentation_and_smoothing_are_of_training_alone():
+    images, labels = torch.rand(6, 1, 28, 28), torch.arange(6)
+    model = FashionClassifier(network=linear, augmentation=Doubled, label_smoothing=0.3)
+    expected = F.cross_entropy(linear()(2 * images), labels, label_smoothing=0.3)
+    torch.testing.assert_close(model.training_step((images, labels), 0), expected)
+    model.validation_step((images, labels), 0)
+    plain = F.cross_entropy(linear()(images), labels)
+    torch.testing.assert_close(model.val_metrics.compute()["loss"], plain)
+
+
+def test_mirror_at_test_is_the_mean_over_both_images():
+    images = torch.rand(6, 1, 28, 28)
+    model, network = FashionClassifier(network=linear, mirror_at_test=True), linear()
+    torch.testing.assert_close(model(images), network(images))  # in training
+    expected = (network(images) + network(images.flip(3))) / 2
+    torch.testing.assert_close(model.eval()(images), expected)

@@ -95,7 +95,10 @@ def test_loaders_draw_nothing_from_the_global_generators(data):
     assert (torch.rand(1), np.random.rand()) == expected
 
 
-@pytest.mark.parametrize("setting", [{"batch_size": 0}, {"eval_batch_size": -1}, {"split_seed": -1}])
+@pytest.mark.parametrize(
+    "setting",
+    [{"batch_size": 0}, {"eval_batch_size": -1}, {"split_seed": -1}, {"val_fraction": -0.1}, {"val_fraction": 1}],
+)
 def test_refuses_what_cannot_be(setting):
     [(name, value)] = setting.items()
     with pytest.raises(ValueError, match=rf"--data\.{name}: expected .*, got {value}"):
@@ -109,3 +112,11 @@ def test_the_real_split(real_data):
     assert len(module.train_dataloader()) == 800
     train, val = (set(module.splits[split][1].tolist()) for split in ("train", "val"))
     assert train | val == set(range(60000))
+
+
+def test_without_validation_all_images_are_trained_on(tiny_data):
+    module = FashionMNISTDataModule(tiny_data, val_fraction=0, verify=False)
+    module.setup()
+    assert {name: len(indices) for name, (_, indices) in module.splits.items()} == {"train": 250, "test": 203}
+    assert module.val_dataloader() == []
+    assert list(module.test_dataloader()) == ["train", "test"]

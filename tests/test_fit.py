@@ -16,7 +16,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fashion_lightning import checkpoints, fit, test
+from fashion_lightning import checkpoints, fit, runs, test
 
 
 def run_folder(version: int = 0) -> Path:
@@ -174,19 +174,24 @@ def test_works_without_tensorboard(tiny_args, flags):
     assert test.main([])["test"] == results["test"]
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ["--trainer.enable_checkpointing", "false"],
-        ["--trainer.limit_val_batches", "0"],
-    ],
-)
-def test_works_without_a_best_checkpoint(tiny_args, capsys, flags):
+@pytest.mark.parametrize("flags", [["--data.val_fraction", "0"], ["--trainer.limit_val_batches", "0"]])
+def test_without_validation_the_best_weights_are_those_of_the_end(tiny_args, flags):
+    results = fit.main([*tiny_args, *flags])
+    assert results["checkpoint"] == str(run_folder() / "checkpoints" / "best.ckpt")
+    assert equal(weights(name="best"), weights(name="last"))
+    assert ("val" in results) == ("--data.val_fraction" not in flags)
+    assert results["train"]["images"] == (200 if "val" in results else 250)
+    assert test.main([]) == {split: results[split] for split in ("train", "val", "test") if split in results}
+    [listed] = runs.main([])
+    assert listed["test_accuracy"] == results["test"]["accuracy"]
+    assert listed.get("val_accuracy") == results.get("val", {}).get("accuracy")
+
+
+def test_works_without_checkpoints(tiny_args, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        results = fit.main([*tiny_args, *flags])
-    said = capsys.readouterr().err.splitlines()
-    assert all(line.startswith("warning: ") and "val/accuracy" in line for line in said)
+        results = fit.main([*tiny_args, "--trainer.enable_checkpointing", "false"])
+    assert not capsys.readouterr().err
     assert results["checkpoint"] is None
     assert results["test"]["images"] == 203
 

@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from benchmarks.notebook import Model
 from fashion_lightning.files import CLASSES
-from fashion_lightning.networks import NUM_CLASSES, FashionCNN
+from fashion_lightning.networks import NUM_CLASSES, FashionCNN, PatchWhitening, WhitenedCNN
 
 
 def seeded(network, **kwargs):
@@ -44,7 +45,58 @@ def test_gives_logits_for_any_number_of_images(count, num_classes):
     assert network(torch.zeros(count, 1, 28, 28)).shape == (count, num_classes)
 
 
+@pytest.mark.parametrize("network", [FashionCNN, WhitenedCNN])
 @pytest.mark.parametrize("shape", [(2, 1, 29, 29), (2, 3, 28, 28), (2, 28, 28), (1, 28, 28)])
-def test_refuses_images_of_another_shape(shape):
+def test_refuses_images_of_another_shape(shape, network):
     with pytest.raises(ValueError, match=r"expected images of shape \(B, 1, 28, 28\), got"):
-        FashionCNN()(torch.zeros(shape))
+        network()(torch.zeros(shape))
+
+
+@pytest.fixture
+def whitened():
+    torch.manual_seed(0)
+    return WhitenedCNN(widths=(12, 8))
+
+
+def test_whitening_takes_the_correlations_away():
+    torch.manual_seed(0)
+    images = F.avg_pool2d(torch.randn(200, 1, 30, 30), 3, stride=1)  # so that neighbours are alike
+    whitening = PatchWhitening(components=5)
+    outputs = whitening(images)
+    assert outputs.shape == (200, 10, 28, 28)
+    inner = outputs[:, :5, 1:-1, 1:-1].transpose(0, 1).flatten(1)  # patches that lie on the images
+    patches = F.unfold(images, 3).transpose(0, 1).flatten(1)
+    variances = torch.from_numpy(np.linalg.eigvalsh(np.cov(patches.numpy()))[::-1][:5].copy())
+    torch.testing.assert_close(torch.cov(inner), torch.diag(variances / (variances + 5e-4)).float(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(outputs[:, 5:], -outputs[:, :5])
+
+
+def test_whitening_looks_at_the_first_training_batch_alone(whitened):
+    first, second = torch.rand(20, 1, 28, 28), torch.rand(20, 1, 28, 28) ** 3
+    whitened.eval()(first)
+    assert not whitened.whitening.filters.any()
+    whitened.train()(first)
+    learned = whitened.whitening.filters.clone()
+    assert learned.any()
+    whitened(second)
+    assert torch.equal(whitened.whitening.filters, learned)
+    loaded = WhitenedCNN(widths=(12, 8))
+    loaded.load_state_dict(whitened.state_dict())
+    loaded.train()(second)
+    assert torch.equal(loaded.whitening.filters, learned)
+    assert "whitening.filters" not in dict(whitened.named_parameters())
+
+
+def test_whitening_is_in_full_precision_under_autocast():
+    images = torch.rand(50, 1, 28, 28)
+    exact, mixed = PatchWhitening(), PatchWhitening()
+    exact(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert mixed(images).dtype == torch.bfloat16
+    assert torch.equal(mixed.filters, exact.filters)
+
+
+def test_the_whitened_network_counts_and_shapes(whitened):
+    assert whitened.eval()(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
+    convolutions, norms, head = 9 * (16 * 12 + 12 * 8), 2 * (12 + 8), 10 * (8 * 3 * 3 + 1)
+    assert sum(p.numel() for p in whitened.parameters()) == convolutions + norms + head

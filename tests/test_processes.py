@@ -87,7 +87,7 @@ def order(folder: Path, world_size: int) -> dict[int, list[int]]:
 EXPECTED = [
     batch.tolist()
     for epoch in range(2)
-    for batch in epoch_order(split_indices(250, seed=0)[0], seed=0, epoch=epoch).split(20)
+    for batch in epoch_order(split_indices(250, seed=0, val_fraction=0.2)[0], seed=0, epoch=epoch).split(20)
 ]
 
 

@@ -54,6 +54,11 @@ VARIANTS = {
     "an end within an epoch": ["--trainer.max_steps", "25"],
     "momentum": ["--model.optimizer", "SGD", "--model.optimizer.lr", "0.1", "--model.optimizer.momentum", "0.9"],
     "dropout": ["--model.network", "resume_networks.Dropout"],
+    "random changes of images": [
+        *("--model.network", "WhitenedCNN", "--model.augmentation", "fashion_lightning.augmentation.Augmentation"),
+        *("--model.augmentation.shift", "2", "--model.augmentation.cutout", "8", "--model.label_smoothing", "0.1"),
+        *("--model.lr_scheduler", "fashion_lightning.schedules.RiseAndFall", "--model.lr_scheduler.total_steps", "30"),
+    ],
 }
 
 
@@ -140,7 +145,10 @@ def dropout() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name in ("accumulation", "dropout") else pytest.mark.slow) for name in VARIANTS],
+    [
+        pytest.param(name, marks=() if name in ("accumulation", "random changes of images") else pytest.mark.slow)
+        for name in VARIANTS
+    ],
 )
 def test_killed_in_other_settings(name, fit_args, never_killed, tmp_path):
     flags = VARIANTS[name]

@@ -13,13 +13,16 @@ def test_the_split_is_the_notebook_s():
     indices = list(range(60000))
     np.random.seed(0)
     np.random.shuffle(indices)
-    train, val = split_indices(60000, seed=0)
+    train, val = split_indices(60000, seed=0, val_fraction=0.2)
     assert val.tolist() == indices[:12000]
     assert train.tolist() == indices[12000:]
 
 
 def test_the_split_depends_on_its_seed():
-    assert split_indices(100, seed=0)[1].tolist() != split_indices(100, seed=1)[1].tolist()
+    assert (
+        split_indices(100, seed=0, val_fraction=0.2)[1].tolist()
+        != split_indices(100, seed=1, val_fraction=0.2)[1].tolist()
+    )
 
 
 def test_the_order_is_frozen():
