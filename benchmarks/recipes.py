@@ -30,12 +30,14 @@ def measured_notebook(path: Path, data_dir: str) -> float:
 
 
 def fitted(config: Path, seed: int, folder: Path, data_dir: str) -> dict[str, Any]:
-    """What `results.json` says of a seed, which is trained now if it was not yet, and `test_unmirrored`."""
+    """What `results.json` says of a seed, which is trained now if it was not yet; and `test_unmirrored`."""
     folder.mkdir(exist_ok=True)
     flags = ["--config", str(config.resolve()), "--seed_everything", str(seed), "--data.data_dir", data_dir]
     done = list(folder.glob("lightning_logs/version_0/results.json"))
     results = json.loads(done[0].read_text()) if done else None
     results = results or measure(["fashion_lightning.fit", *flags, "--resume"], folder=folder)
+    if not yaml.safe_load(config.read_text())["model"].get("mirror_at_test"):
+        return {**results, "test_unmirrored": results["test"]}
     checkpoint = ["--ckpt_path", str(folder / results["checkpoint"])]
     unmirrored = ["--model.mirror_at_test", "false", "--inspect.figures", "false"]
     splits = test.main([*checkpoint, *unmirrored, "--data.data_dir", data_dir])

@@ -24,7 +24,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from fashion_lightning import checkpoints, networks, saving
+from fashion_lightning import augmentation, checkpoints, networks, saving, schedules
 from fashion_lightning.atomic import replacing
 from fashion_lightning.callbacks import DEFAULT_CONFIG, ProgressBar, RunRecord
 from fashion_lightning.classifier import FashionClassifier
@@ -320,7 +320,8 @@ def _parse(parser: LightningArgumentParser, args: list[str]) -> Namespace:
     try:
         return parser.parse_args(args)
     except ArgumentError as error:
-        classes = [*vars(torch.optim), *vars(torch.optim.lr_scheduler), *vars(networks)]
+        modules = (torch.optim, torch.optim.lr_scheduler, networks, augmentation, schedules)
+        classes = [name for module in modules for name in vars(module)]
         raise UserError(explain(str(error), [*parser.get_defaults().keys(), *classes])) from error
 
 

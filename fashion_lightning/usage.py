@@ -24,6 +24,7 @@ examples
   python -m fashion_lightning.fit --trainer.max_epochs 10 --seed_everything 1
   python -m fashion_lightning.fit --model.optimizer SGD --model.optimizer.lr 0.1
   python -m fashion_lightning.fit --model.network my_networks.MyNetwork
+  python -m fashion_lightning.fit --config configs/fast.yaml
   python -m fashion_lightning.fit --resume
 
 flags that people use
@@ -37,6 +38,8 @@ flags that people use
   --model.network CLASS              a class or its path, and --model.network.ARGUMENT VALUE
   --model.optimizer CLASS            likewise, of torch.optim; --model.optimizer.lr RATE
   --model.lr_scheduler CLASS         likewise, of torch.optim.lr_scheduler; steps after every batch
+  --model.augmentation Augmentation  mirrors, shifts and covers training images
+  --data.val_fraction 0              trains on all images, validates none
   --inspect.figures false            no figures; likewise graph, pr_curves; --inspect.projector true{COMMON}""",
     "test": f"""usage: python -m fashion_lightning.test [--ckpt_path best|last|run:N|PATH] [--flag VALUE ...]
 

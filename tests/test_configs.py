@@ -20,7 +20,7 @@ def test_begins_with_what_it_shows_how_and_what_to_expect(config):
     shows, command, expect, after = config.read_text().splitlines()[:4]
     assert shows.startswith("# Shows: ")
     assert command == f"# Command: python -m fashion_lightning.fit --config configs/{config.name}"
-    assert re.match(r"# Expect: .*\d\d\.\d+ ± 0\.\d+ %.* \d+ s", expect)
+    assert re.match(r"# Expect: .*\d\d\.\d+ ± 0\.\d+ %.* \d+(\.\d)? s ", expect)
     assert not after.startswith("#")
 
 

@@ -35,6 +35,7 @@ def test_the_commands_work_one_after_the_other(tiny_args, monkeypatch, tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "wardrobe").mkdir()
     Image.new("L", (28, 28)).save(tmp_path / "wardrobe" / "black.png")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.setattr(process, "run", lambda main: main())  # or else it would end this one
     fit.main(tiny_args)
     for command in JOBS:
@@ -54,6 +55,7 @@ def test_the_commands_work_one_after_the_other(tiny_args, monkeypatch, tmp_path)
 @pytest.mark.parametrize("flags", FLAGS)
 def test_the_flags_are_accepted(flags, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "my.yaml").write_text("trainer:\n  max_epochs: 3\n")
     with pytest.raises(SystemExit) as exit_:
         fit.main([*shlex.split(flags), "--print_config"])

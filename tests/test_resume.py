@@ -55,9 +55,9 @@ VARIANTS = {
     "momentum": ["--model.optimizer", "SGD", "--model.optimizer.lr", "0.1", "--model.optimizer.momentum", "0.9"],
     "dropout": ["--model.network", "resume_networks.Dropout"],
     "random changes of images": [
-        *("--model.network", "WhitenedCNN", "--model.augmentation", "fashion_lightning.augmentation.Augmentation"),
+        *("--model.network", "WhitenedCNN", "--model.augmentation", "Augmentation"),
         *("--model.augmentation.shift", "2", "--model.augmentation.cutout", "8", "--model.label_smoothing", "0.1"),
-        *("--model.lr_scheduler", "fashion_lightning.schedules.RiseAndFall", "--model.lr_scheduler.total_steps", "30"),
+        *("--model.lr_scheduler", "RiseAndFall", "--model.lr_scheduler.total_steps", "30"),
     ],
 }
 
