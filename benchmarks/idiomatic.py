@@ -12,13 +12,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Timer
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, random_split
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
 from torchvision.datasets import FashionMNIST
 
 from benchmarks.notebook import Model, torchvision_folder
-from fashion_lightning.sampling import split_indices
 
 
 class Classifier(pl.LightningModule):
@@ -63,8 +62,7 @@ class Data(pl.LightningDataModule):
             torchvision_folder(data_dir, folder)
             train_file = FashionMNIST(folder, train=True, transform=transform)
             self.test_set = FashionMNIST(folder, train=False, transform=transform)
-        train, val = split_indices(len(train_file), seed=0)
-        self.train_set, self.val_set = Subset(train_file, train.tolist()), Subset(train_file, val.tolist())
+        self.train_set, self.val_set = random_split(train_file, [0.8, 0.2])
         self.settings = {"batch_size": 60, "num_workers": workers, "persistent_workers": workers > 0}
 
     def train_dataloader(self):
