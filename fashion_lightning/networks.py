@@ -103,6 +103,49 @@ class WhitenedCNN(nn.Module):
         return self.fc(x.flatten(1))
 
 
+class ResidualCNN(nn.Module):
+    """Accurate for its size. A stage is a 3x3 convolution, two more that add to what it gives, and a 2x2 max pool.
+
+    Batch norm and ReLU follow each convolution. The last pool takes in the whole map.
+
+    Args:
+        widths: Channels of the stages, one to four.
+        whitening: Whether patch whitening and a pool come first, so that the first stage works on 14x14, not on 28x28.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (16, 48, 96), whitening: bool = False) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels, side = 1, 28
+        if whitening:
+            layers = [PatchWhitening(), nn.MaxPool2d(2), nn.ReLU()]
+            channels, side = len(layers[0].filters), 14
+        for stage, width in enumerate(widths, start=1):
+            pool = nn.MaxPool2d(2 if stage < len(widths) else side)
+            layers += [_convolution(channels, width), _Residual(*(_convolution(width, width) for _ in range(2))), pool]
+            channels, side = width, side // 2
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels, NUM_CLASSES))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, 10) of images (B, 1, 28, 28), float in [-1, 1].
+
+        Raises:
+            ValueError: The images have another shape.
+        """
+        _check(images)
+        return self.layers(images)
+
+
+class _Residual(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+def _convolution(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+
+
 def _check(images: Tensor) -> None:
     if images.shape[1:] != (1, 28, 28):
         raise ValueError(f"expected images of shape (B, 1, 28, 28), got {tuple(images.shape)}")

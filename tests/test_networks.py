@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from torch.nn import functional as F
 
 from benchmarks.notebook import Model
 from fashion_lightning.files import CLASSES
-from fashion_lightning.networks import NUM_CLASSES, FashionCNN, PatchWhitening, WhitenedCNN
+from fashion_lightning.networks import NUM_CLASSES, FashionCNN, PatchWhitening, ResidualCNN, WhitenedCNN
 
 
 def seeded(network, **kwargs):
@@ -45,7 +47,7 @@ def test_gives_logits_for_any_number_of_images(count, num_classes):
     assert network(torch.zeros(count, 1, 28, 28)).shape == (count, num_classes)
 
 
-@pytest.mark.parametrize("network", [FashionCNN, WhitenedCNN])
+@pytest.mark.parametrize("network", [FashionCNN, WhitenedCNN, ResidualCNN])
 @pytest.mark.parametrize("shape", [(2, 1, 29, 29), (2, 3, 28, 28), (2, 28, 28), (1, 28, 28)])
 def test_refuses_images_of_another_shape(shape, network):
     with pytest.raises(ValueError, match=r"expected images of shape \(B, 1, 28, 28\), got"):
@@ -100,3 +102,25 @@ def test_the_whitened_network_counts_and_shapes(whitened):
     assert whitened.eval()(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
     convolutions, norms, head = 9 * (16 * 12 + 12 * 8), 2 * (12 + 8), 10 * (8 * 3 * 3 + 1)
     assert sum(p.numel() for p in whitened.parameters()) == convolutions + norms + head
+
+
+@pytest.mark.parametrize(
+    ("widths", "whitening", "channels"),
+    [((8,), False, (1, 8)), ((8, 9, 10, 11), False, (1, 8, 9, 10, 11)), ((8, 9, 10), True, (16, 8, 9, 10))],
+)
+def test_the_residual_network_counts_and_shapes(widths, whitening, channels):
+    network = ResidualCNN(widths, whitening=whitening)
+    assert network(torch.rand(20, 1, 28, 28)).shape == (20, 10)
+    stages = sum(9 * (before * width + 2 * width * width) + 3 * 2 * width for before, width in pairwise(channels))
+    assert sum(p.numel() for p in network.parameters()) == stages + 10 * (widths[-1] + 1)
+
+
+def test_the_residual_network_adds_what_its_pairs_give():
+    torch.manual_seed(0)
+    network, images = ResidualCNN(widths=(8, 12)).eval(), torch.rand(20, 1, 28, 28)
+    x = images
+    for first, side in ((0, 2), (3, 14)):
+        convolution, (one, other) = network.layers[first], network.layers[first + 1]
+        x = convolution(x)
+        x = F.max_pool2d(x + other(one(x)), side)
+    torch.testing.assert_close(network(images), network.layers[-1](x.flatten(1)))
