@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from fashion_lightning.classifier import FashionClassifier
-from fashion_lightning.cli import tune_process
-from fashion_lightning.data import FashionMNISTDataModule, normalize
+from fashion_lightning.command_line.build import tune_process
+from fashion_lightning.data.module import FashionMNISTDataModule, normalize
 
 
 @torch.inference_mode()

@@ -47,8 +47,9 @@ def main(runs: int, epochs: int, data_dir: str) -> None:
     for workers in WORKERS:
         seconds[workers] = measure(command(IDIOMATIC, 1, workers))["fit_seconds"]
         say(f"{IDIOMATIC}, {workers} workers: {seconds[workers]:.1f} s an epoch")
-    workers = min(seconds, key=seconds.get)
+    workers = min(seconds, key=lambda count: seconds[count])
 
+    contestants: dict[str, tuple[list[str], dict[str, str]]]
     contestants = {name: (command(name, epochs, workers), {}) for name in MODULES}
     if _can_load(TCMALLOC):
         contestants |= {f"{name}, tcmalloc": (contestants[name][0], {"LD_PRELOAD": TCMALLOC}) for name in OURS}

@@ -36,7 +36,7 @@ class Classifier(pl.LightningModule):
         accuracy = self.accuracy[f"{split}_"]
         accuracy(logits, labels)
         self.log(f"{split}_loss", loss, prog_bar=True)
-        self.log(f"{split}_accuracy", accuracy, prog_bar=True, on_step=False, on_epoch=True)
+        self.log(f"{split}_accuracy", accuracy, prog_bar=True, on_step=False, on_epoch=True)  # type: ignore[arg-type]  # of a ModuleDict
         return loss
 
     def training_step(self, batch, batch_idx):

@@ -7,17 +7,17 @@ import platform
 import pty
 import re
 import statistics
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from fashion_lightning.jobs import child_process
+from fashion_lightning.storage.run_folders import runs
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,42 +28,30 @@ def measure(
     """Runs `python -m command` in `folder`, or an empty one, with a terminal of its own.
 
     Returns what it wrote to `results.json`, or printed as JSON in its last line, and `process_seconds` and
-    `peak_bytes` (resident, of its largest process).
+    `peak_bytes` (resident, of its largest process). Raises WorkError, with its last line, if it fails.
     """
-    with contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory() as folder:
+    with contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
         terminal, its_terminal = pty.openpty()
         start = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=its_terminal,
-            stderr=its_terminal,
-        )
+        variables = {"PYTHONPATH": str(ROOT), **(environment or {})}
+        process = child_process.start(command, variables, Path(place), its_terminal)
         os.close(its_terminal)
-        printed: list[bytes] = []
-        reader = threading.Thread(target=_read, args=(terminal, printed))
-        reader.start()
+        output = b"".join(_chunks(terminal))
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
-        reader.join()
-        output = b"".join(printed).decode()
-        if process.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{output}")
-        written = [path.read_text() for path in Path(folder).glob("lightning_logs/*/results.json")]
-        results = json.loads(written[0] if written else re.findall(r"^\{.*\}", output, re.M)[-1])
+        child_process.check(process, output)
+        written = [run.results.read_text() for run in runs(Path(place))]
+        results = json.loads(written[0] if written else re.findall(r"^\{.*\}", output.decode(), re.M)[-1])
     return {**results, "process_seconds": seconds, "peak_bytes": usage.ru_maxrss * 1024}
 
 
-def _read(terminal: int, printed: list[bytes]) -> None:
-    while True:
-        try:
-            printed.append(os.read(terminal, 65536))
-        except OSError:  # its other end is closed
-            os.close(terminal)
-            return
+def _chunks(terminal: int) -> Iterator[bytes]:
+    """What is printed, until the other end is closed."""
+    with contextlib.suppress(OSError):  # which says that
+        while chunk := os.read(terminal, 65536):
+            yield chunk
+    os.close(terminal)
 
 
 def matrix_product_gflops(size: int = 2048, repeats: int = 9) -> float:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, SubsetRandomSampler
 from torchvision import transforms
 from torchvision.datasets import FashionMNIST
 
-from fashion_lightning import files
+from fashion_lightning.data import files
 
 
 class Model(nn.Module):

@@ -18,6 +18,7 @@ import yaml
 
 from benchmarks.measuring import ROOT, measure, where_and_with_what
 from fashion_lightning import test
+from fashion_lightning.storage.run_folders import runs
 
 TABLE = ROOT / "benchmarks" / "recipes.csv"
 
@@ -33,8 +34,8 @@ def fitted(config: Path, seed: int, folder: Path, data_dir: str) -> dict[str, An
     """What `results.json` says of a seed, which is trained now if it was not yet; and `test_unmirrored`."""
     folder.mkdir(exist_ok=True)
     flags = ["--config", str(config.resolve()), "--seed_everything", str(seed), "--data.data_dir", data_dir]
-    done = list(folder.glob("lightning_logs/version_0/results.json"))
-    results = json.loads(done[0].read_text()) if done else None
+    finished = [run for run in runs(folder) if run.results.is_file()]
+    results = json.loads(finished[0].results.read_text()) if finished else None
     results = results or measure(["fashion_lightning.fit", *flags, "--resume"], folder=folder)
     if not yaml.safe_load(config.read_text())["model"].get("mirror_at_test"):
         return {**results, "test_unmirrored": results["test"]}

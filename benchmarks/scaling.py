@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.measuring import measure, where_and_with_what
 from benchmarks.notebook import write_idx
-from fashion_lightning import files
+from fashion_lightning.data import files
 
 IMAGES = (10_000, 30_000, 60_000, 120_000, 240_000, 480_000)
 PROCESSES = {

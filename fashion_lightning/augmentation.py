@@ -1,4 +1,4 @@
-"""Random changes of training images, each image by itself. Knows no training.
+"""Random changes of training images, drawn for each image. Knows no training.
 
 Draws come from PyTorch's global generator, which a fit seeds for every step, so that a resumed run draws the same.
 """
@@ -11,13 +11,13 @@ BLACK = -1.0  # of normalized images
 
 
 class Augmentation(nn.Module):
-    """Mirrors an image left to right or not, shifts it, and covers a square of it, which may lie partly outside.
+    """Mirrors images left to right, shifts them, and covers a square, which may lie partly outside the image.
 
     torchvision's transforms draw once for a whole batch.
 
     Args:
-        mirror: Whether half of the images, by chance, are mirrored.
-        shift: Pixels by which an image is moved at most, up or down, and left or right; black comes in.
+        mirror: Whether each image is mirrored with probability 0.5.
+        shift: Largest shift in pixels, vertically and horizontally; the border is filled with black.
         cutout: Side of the square in pixels (DeVries and Taylor, arXiv 1708.04552); 0 for none.
     """
 
@@ -26,7 +26,7 @@ class Augmentation(nn.Module):
         self.mirror, self.shift, self.cutout = mirror, shift, cutout
 
     def forward(self, images: Tensor) -> Tensor:
-        """Other images of the same shape (B, 1, H, W), float in [-1, 1]."""
+        """Changed images (B, 1, H, W), float in [-1, 1]."""
         if self.mirror:
             is_mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
             images = torch.where(is_mirrored, images.flip(-1), images)

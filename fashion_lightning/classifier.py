@@ -12,26 +12,27 @@ from torch.nn import functional as F
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ExponentialLR
 
-from fashion_lightning.checkpoints import read
-from fashion_lightning.metrics import Tally
 from fashion_lightning.networks import FashionCNN
+from fashion_lightning.storage.checkpoints import read
+from fashion_lightning.training.metrics import SplitMetrics, metrics_of
 
 
 class FashionClassifier(pl.LightningModule):
-    """A network with what it takes to train it; the defaults are the assignment's.
+    """A network with its training and evaluation; the defaults are the assignment's.
 
-    Logged for every epoch, as means over its images: `train/loss`, `train/accuracy`, `val/loss`, `val/accuracy`;
-    every `log_every_n_steps`: `train/loss_step`, the mean over that batch, and `lr`, the rate after that step.
-    `trainer.test` reports `<split>/loss`, `<split>/accuracy` and `<split>/images`, the number of images seen, for
+    Logs for every epoch, as means over its images: `train/loss`, `train/accuracy`, `val/loss`, `val/accuracy`;
+    every `log_every_n_steps`: `train/loss_step`, the mean over that batch, and `lr`, the learning rate after that step.
+    `trainer.test` reports `<split>/loss`, `<split>/accuracy` and `<split>/images`, the number of images evaluated, of
     every split that has a loader; all are in `trainer.callback_metrics`, and those of `test` are logged.
+    Losses are in nats, accuracies in [0, 1].
 
     Args:
         network: Makes the network: float images (B, 1, 28, 28) to logits (B, classes).
         optimizer: Makes the optimiser of the network's parameters.
-        lr_scheduler: Makes the optimiser's learning rate schedule, which steps after every batch.
-        augmentation: Makes what changes the images of a training batch, float (B, 1, 28, 28), by chance.
+        lr_scheduler: Makes the optimiser's learning rate schedule, which is stepped after every batch.
+        augmentation: Makes the module that changes training images, float (B, 1, 28, 28), at random.
         label_smoothing: Share of each training target that is spread over all classes.
-        mirror_at_test: Whether logits, other than in training, are the mean over an image and its mirror image.
+        mirror_at_test: Whether logits, except in training, are the mean over an image and its mirror image.
     """
 
     def __init__(
@@ -48,22 +49,18 @@ class FashionClassifier(pl.LightningModule):
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.augmentation, self.label_smoothing = augmentation(), label_smoothing
         self.mirror_at_test = mirror_at_test
-        self.train_metrics, self.val_metrics, self.test_metrics = Tally(), Tally(), Tally()
+        self.train_metrics, self.val_metrics, self.test_metrics = SplitMetrics(), SplitMetrics(), SplitMetrics()
 
     @classmethod
-    def load_from_checkpoint(
+    def load_from_checkpoint(  # type: ignore[override]  # fewer arguments than Lightning's, on purpose
         cls, checkpoint_path: str | Path, map_location: str | torch.device = "cpu", **arguments: Any
     ) -> "FashionClassifier":
-        """Takes the weights of a file, and nothing else; Lightning's also takes URLs, and names of what to make.
+        """Loads weights only, into a model of these `arguments`. Raises CheckpointError, see `checkpoints.read`.
 
-        Args:
-            arguments: Of the class, where they were not the defaults.
-
-        Raises:
-            CheckpointError: See `checkpoints.read`.
+        Lightning's method also accepts URLs, and classes named in the file.
         """
         model = cls(**arguments)
-        model.load_state_dict(read(Path(checkpoint_path))["state_dict"])
+        model.load_state_dict(read(Path(checkpoint_path)).content["state_dict"])
         return model.to(map_location)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -72,12 +69,9 @@ class FashionClassifier(pl.LightningModule):
             logits = (logits + self.network(images.flip(-1))) / 2
         return logits
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.network.parameters())
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"},
-        }
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
 
     def setup(self, stage: str) -> None:
         if self.trainer.strategy.root_device.type != "mps":  # which has no float64
@@ -95,9 +89,9 @@ class FashionClassifier(pl.LightningModule):
         """Logits (B, classes), for callbacks."""
         return self._step(batch, self._tested_splits()[dataloader_idx])[1]
 
-    def on_train_batch_end(self, outputs: dict[str, Tensor], batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        # Not in every step: a call of `log` costs a tenth of one on a CPU.
-        every = self.trainer.log_every_n_steps  # 0 for never
+    def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        # Not in every step: `log` costs a tenth of a step on a CPU.
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning; 0 for never
         if every and self.trainer.global_step % every == 0:
             lr = self.trainer.optimizers[0].param_groups[0]["lr"]
             self.log_dict({"train/loss_step": outputs["loss"], "lr": lr}, prog_bar=True)
@@ -110,29 +104,27 @@ class FashionClassifier(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         for split in self._tested_splits():
-            # The curves of `train` and `val` belong to training.
+            # The curves of `train` and `val` are those of training.
             self._log(split, hide=split != "test")
 
     def _step(self, batch: tuple[Tensor, Tensor], split: str, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         images, labels = batch  # float (B, 1, 28, 28), int64 (B,)
         logits = self(images)
-        # (B,), so that the metric weighs images alike.
+        # (B,), so that the metric weighs all images equally.
         losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
-        self._tally(split).update(losses.detach(), logits.detach(), labels)
+        metrics_of(self, split).update(losses.detach(), logits.detach(), labels)
         return losses.mean(), logits
-
-    def _tally(self, split: str) -> Tally:
-        return getattr(self, f"{split}_metrics")
 
     def _log(self, split: str, hide: bool = False) -> None:
         """Logs means over the epoch; those to `hide`, and counts, are for callbacks only."""
-        for name, value in self._tally(split).compute().items():
+        metrics = metrics_of(self, split)
+        for name, value in metrics.compute().items():
             logger = False if hide or name == "images" else None  # None: if there is one
             prog_bar = (split, name) == ("val", "accuracy")
             self.log(f"{split}/{name}", value, prog_bar=prog_bar, logger=logger, batch_size=1)
-        self._tally(split).reset()
+        metrics.reset()
 
     def _tested_splits(self) -> list[str]:
-        """One a test loader, by its name where loaders have names."""
+        """The split of each test loader: its name, where loaders have names."""
         loaders = self.trainer.test_dataloaders
         return list(loaders) if isinstance(loaders, dict) else ["test"]

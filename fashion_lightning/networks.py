@@ -19,17 +19,13 @@ class FashionCNN(nn.Module):
         self.conv3 = nn.Conv2d(32, 64, 5, padding=2)
         self.bn3 = nn.BatchNorm2d(64)
         self.fc = nn.Linear(64 * 3 * 3, num_classes)
-        # The CPU's pooling and batch norm are vectorised in this layout only; values and names stay the same.
+        # On a CPU, pooling and batch norm are vectorised in this layout only; values and names stay the same.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, num_classes) of images (B, 1, 28, 28), float in [-1, 1].
-
-        Raises:
-            ValueError: The images have another shape.
-        """
+        """Logits (B, num_classes) of images (B, 1, 28, 28), float in [-1, 1]. Raises ValueError for another shape."""
         _check(images)
-        # Pooling before ReLU is the same function, as both keep order, on a quarter of the values.
+        # Both keep the order of values, so pooling before ReLU is the same function; ReLU then has a quarter to do.
         x = F.relu(F.max_pool2d(self.bn1(self.conv1(images)), 2))  # (B, 16, 14, 14)
         x = F.relu(F.max_pool2d(self.bn2(self.conv2(x)), 2))  # (B, 32, 7, 7)
         x = F.relu(F.max_pool2d(self.bn3(self.conv3(x)), 2))  # (B, 64, 3, 3)
@@ -37,25 +33,24 @@ class FashionCNN(nn.Module):
 
 
 class PatchWhitening(nn.Module):
-    """A first convolution that is not trained: its outputs are uncorrelated, and of about the same variance.
+    """A first convolution that is not trained; its outputs are uncorrelated and have about the same variance.
 
     The filters are the principal components of the 3x3 patches of the first training batch, divided by their standard
-    deviations, and the same with the other sign, since a ReLU follows. The idea is airbench's (Jordan, arXiv
-    2404.00498). With several processes, all go on with the first one's.
-
-    Args:
-        components: How many of the nine; there are twice as many filters.
+    deviations, and the same with opposite sign, since a ReLU follows: twice as many as `components`, of which there
+    are nine. From airbench (Jordan, arXiv 2404.00498). With several processes, all use those of the first one after
+    its first step.
     """
 
     def __init__(self, components: int = 8) -> None:
         super().__init__()
+        self.filters: Tensor
         self.register_buffer("filters", torch.zeros(2 * components, 1, 3, 3))
         self._has_looked = False
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 2 components, H, W) of images (B, 1, H, W)."""
         if self.training and not self._has_looked:
-            if not self.filters.any():  # nor were they loaded
+            if not self.filters.any():  # otherwise they were loaded
                 self._learn(images)
             self._has_looked = True
         return F.conv2d(images, self.filters, padding=1)
@@ -65,24 +60,21 @@ class PatchWhitening(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             patches = F.unfold(images.float(), 3).transpose(0, 1).flatten(1)  # (9, patches)
             variances, components = torch.linalg.eigh(torch.cov(patches))
-            # The sum keeps those that are next to constant from becoming noise.
+            # The term keeps nearly constant components from becoming noise.
             filters = (components / (variances + 5e-4).sqrt()).T.flip(0)[: len(self.filters) // 2]
             self.filters.copy_(torch.cat([filters, -filters]).unflatten(1, (1, 3, 3)))
 
 
 class WhitenedCNN(nn.Module):
-    """Learns in fewer and cheaper steps than the assignment's: patch whitening, two stages, then a linear layer.
+    """Learns in fewer and cheaper steps than FashionCNN: patch whitening, two stages, then a linear layer.
 
-    A stage is a 3x3 convolution, a 2x2 max pool, batch norm and ReLU.
-
-    Args:
-        widths: Channels of the two stages.
+    A stage is a 3x3 convolution with `widths` channels, a 2x2 max pool, batch norm and ReLU.
     """
 
     def __init__(self, widths: tuple[int, int] = (32, 128)) -> None:
         super().__init__()
         self.whitening = PatchWhitening()
-        # No biases, which batch norm would take away. The second convolution leaves the edges out: half of the work.
+        # Batch norm would cancel biases. The second convolution has no padding: half of the work.
         self.conv1 = nn.Conv2d(len(self.whitening.filters), widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.conv2 = nn.Conv2d(widths[0], widths[1], 3, bias=False)
@@ -91,11 +83,7 @@ class WhitenedCNN(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, 10) of images (B, 1, 28, 28), float in [-1, 1].
-
-        Raises:
-            ValueError: The images have another shape.
-        """
+        """Logits (B, 10) of images (B, 1, 28, 28), float in [-1, 1]. Raises ValueError for another shape."""
         _check(images)
         x = F.relu(F.max_pool2d(self.whitening(images), 2))  # (B, 16, 14, 14)
         x = F.relu(self.bn1(F.max_pool2d(self.conv1(x), 2)))  # (B, widths[0], 7, 7)
@@ -104,13 +92,13 @@ class WhitenedCNN(nn.Module):
 
 
 class ResidualCNN(nn.Module):
-    """Accurate for its size. A stage is a 3x3 convolution, two more that add to what it gives, and a 2x2 max pool.
+    """Accurate for its size. A stage is a 3x3 convolution, a residual pair of them, and a 2x2 max pool.
 
-    Batch norm and ReLU follow each convolution. The last pool takes in the whole map.
+    Batch norm and ReLU follow each convolution. The last pool covers the whole map.
 
     Args:
         widths: Channels of the stages, one to four.
-        whitening: Whether patch whitening and a pool come first, so that the first stage works on 14x14, not on 28x28.
+        whitening: Whether patch whitening and a pool come first, so that the first stage works on 14x14 maps.
     """
 
     def __init__(self, widths: tuple[int, ...] = (16, 48, 96), whitening: bool = False) -> None:
@@ -118,21 +106,18 @@ class ResidualCNN(nn.Module):
         layers: list[nn.Module] = []
         channels, side = 1, 28
         if whitening:
-            layers = [PatchWhitening(), nn.MaxPool2d(2), nn.ReLU()]
-            channels, side = len(layers[0].filters), 14
+            patches = PatchWhitening()
+            layers = [patches, nn.MaxPool2d(2), nn.ReLU()]
+            channels, side = len(patches.filters), 14
         for stage, width in enumerate(widths, start=1):
-            pool = nn.MaxPool2d(2 if stage < len(widths) else side)
-            layers += [_convolution(channels, width), _Residual(*(_convolution(width, width) for _ in range(2))), pool]
+            layers += [_convolution(channels, width), _Residual(_convolution(width, width), _convolution(width, width))]
+            layers += [nn.MaxPool2d(2 if stage < len(widths) else side)]
             channels, side = width, side // 2
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels, NUM_CLASSES))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, 10) of images (B, 1, 28, 28), float in [-1, 1].
-
-        Raises:
-            ValueError: The images have another shape.
-        """
+        """Logits (B, 10) of images (B, 1, 28, 28), float in [-1, 1]. Raises ValueError for another shape."""
         _check(images)
         return self.layers(images)
 

@@ -1,15 +1,15 @@
-"""Learning rate schedules that PyTorch does not have in one piece."""
+"""Learning rate schedules that PyTorch has only in parts."""
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
 class RiseAndFall(LambdaLR):
-    """Rises to the optimiser's rate, step by step, and then falls to zero, which is the rate after the last step.
+    """Rises linearly to the optimiser's learning rate, then falls linearly to zero, reached after the last step.
 
     Args:
         total_steps: Optimiser steps until zero.
-        rise: Share of them that the rate rises for.
+        rise: Share of them in which the learning rate rises.
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int, rise: float = 0.2) -> None:

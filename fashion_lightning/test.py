@@ -1,19 +1,23 @@
-"""`python -m fashion_lightning.test`: loss and accuracy of a checkpoint on every split."""
+"""usage: python -m fashion_lightning.test [--ckpt_path best|last|run:N|PATH] [--flag VALUE ...]
 
-from typing import Any
+Evaluates a checkpoint on every split, and draws the test figures of its run again.
+The settings are those of the run; flags win over them.
 
-from fashion_lightning import process, usage
-from fashion_lightning.errors import reported
+examples
+  python -m fashion_lightning.test
+  python -m fashion_lightning.test --ckpt_path run:3
+  python -m fashion_lightning.test --ckpt_path lightning_logs/version_0/checkpoints/last.ckpt
+
+flags that people use
+"""
+
+from fashion_lightning.command_line import command
 
 
-def main(args: list[str] | None = None) -> dict[str, Any]:
+def main(args: list[str] | None = None) -> dict[str, dict[str, float]]:
     """Returns split to `{"loss", "accuracy", "images"}`."""
-    usage.answer("test", args)
-    with reported():
-        from fashion_lightning import cli, jobs  # seconds of imports, for which `--help` does not wait
-
-        return cli.run(jobs.test, args)
+    return command.run("test", __doc__, args)
 
 
 if __name__ == "__main__":
-    process.run(main)
+    command.run_process(main)

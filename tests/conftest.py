@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
-from fashion_lightning import files
+from fashion_lightning.data import files
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,18 +1,19 @@
 """Real processes of the commands, forked from one that has imported everything; they may be told to go wrong."""
 
+import contextlib
 import importlib
 import multiprocessing
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["fashion_lightning.jobs", "torch.utils.tensorboard"])
+CONTEXT.set_forkserver_preload(["fashion_lightning.command_line.build", "torch.utils.tensorboard"])
 
 Kill = tuple[str, int, str]
 
@@ -53,17 +54,32 @@ def run(folder: Path, args: list[str], **kwargs: Any) -> int:
 
 def run_ranks(folder: Path, args: list[str], world_size: int, **kwargs: Any) -> list[int]:
     """Exit statuses of `world_size` processes that a launcher, as on several machines, has started."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     world = {"WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1"}
-    world |= {"MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"}
+    world |= {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"}
     flags = ["--trainer.devices", str(world_size), "--trainer.strategy", "ddp" if world_size > 1 else "auto"]
-    ranks = [
-        start(folder, [*args, *flags], env={**world, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **kwargs)
-        for rank in range(world_size)
-    ]
-    return [wait(rank) for rank in ranks]
+    with reserved_port() as port:
+        ranks = [
+            start(
+                folder,
+                [*args, *flags],
+                env={**world, "MASTER_PORT": port, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                **kwargs,
+            )
+            for rank in range(world_size)
+        ]
+        return [wait(rank) for rank in ranks]
+
+
+@contextlib.contextmanager
+def reserved_port() -> Iterator[str]:
+    """A free TCP port that nobody else is given meanwhile, though a server that reuses addresses can bind it.
+
+    It stays bound, without listening, while the processes run; a port that was let go could be taken by another test.
+    """
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        yield str(reserved.getsockname()[1])
 
 
 def _main(
@@ -74,6 +90,8 @@ def _main(
     suffix = env.get("RANK", "0").replace("0", "")
     for descriptor, name in ((1, f"out{suffix}"), (2, f"err{suffix}")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    # The steps of checkpoints must not depend on how fast this machine is at the moment.
+    importlib.import_module("fashion_lightning.training.checkpointing").SECONDS_BETWEEN = 3600
     if patch:
         patch()
     if kill:

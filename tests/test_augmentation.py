@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fashion_lightning.augmentation import BLACK, Augmentation
-from fashion_lightning.data import normalize
+from fashion_lightning.data.module import normalize
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from fashion_lightning.classifier import FashionClassifier
-from fashion_lightning.data import FashionMNISTDataModule
+from fashion_lightning.data.module import FashionMNISTDataModule
 
 
 @pytest.fixture
@@ -59,8 +59,7 @@ def test_means_are_over_images_with_a_ragged_batch(tmp_path, data):
     assert len(recorder.epochs) == 3
     for metrics in recorder.epochs:
         for split in ("train", "val") if metrics is not recorder.epochs[-1] else ("train", "val", "test"):
-            dataset, indices = data.splits[split]
-            images, labels = (tensor[indices] for tensor in dataset.tensors)
+            images, labels = data.splits[split][:]
             with torch.no_grad():
                 logits = model((images.double() / 127.5 - 1).float())
             assert metrics[f"{split}/images"] == len(labels)

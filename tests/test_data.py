@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from fashion_lightning.data import FashionMNISTDataModule, normalize
+from fashion_lightning.data.module import FashionMNISTDataModule, normalize
 
 
 @pytest.fixture
@@ -55,17 +55,17 @@ def test_evaluation_covers_every_split_in_the_order_of_the_file(data):
     loaders = data.test_dataloader()
     assert list(loaders) == ["train", "val", "test"]
     for split, loader in loaders.items():
-        dataset, indices = data.splits[split]
-        assert labels_of(loader) == dataset.tensors[1][indices].tolist()
+        _, labels = data.splits[split][:]
+        assert labels_of(loader) == labels.tolist()
     assert labels_of(data.val_dataloader()) == labels_of(loaders["val"])
-    assert [len(indices) for _, indices in data.splits.values()] == [200, 50, 203]
+    assert [len(split) for split in data.splits.values()] == [200, 50, 203]
 
 
 def test_split_and_order_have_seeds_of_their_own(tiny_data):
     def make(**seeds):
         module = FashionMNISTDataModule(tiny_data, verify=False, **seeds)
         module.setup()
-        return module.splits["val"][1].tolist(), labels_of(module.train_dataloader())
+        return module.splits["val"].indices.tolist(), labels_of(module.train_dataloader())
 
     val, order = make()
     assert make() == (val, order)
@@ -108,15 +108,15 @@ def test_refuses_what_cannot_be(setting):
 def test_the_real_split(real_data):
     module = FashionMNISTDataModule(real_data)
     module.setup()
-    assert [len(indices) for _, indices in module.splits.values()] == [48000, 12000, 10000]
+    assert [len(split) for split in module.splits.values()] == [48000, 12000, 10000]
     assert len(module.train_dataloader()) == 800
-    train, val = (set(module.splits[split][1].tolist()) for split in ("train", "val"))
+    train, val = (set(module.splits[split].indices.tolist()) for split in ("train", "val"))
     assert train | val == set(range(60000))
 
 
 def test_without_validation_all_images_are_trained_on(tiny_data):
     module = FashionMNISTDataModule(tiny_data, val_fraction=0, verify=False)
     module.setup()
-    assert {name: len(indices) for name, (_, indices) in module.splits.items()} == {"train": 250, "test": 203}
+    assert {name: len(split) for name, split in module.splits.items()} == {"train": 250, "test": 203}
     assert module.val_dataloader() == []
     assert list(module.test_dataloader()) == ["train", "test"]

@@ -3,8 +3,8 @@ import io
 import pytest
 import torch
 
-from fashion_lightning import figures
-from fashion_lightning.files import CLASSES
+from fashion_lightning.data.labels import CLASSES
+from fashion_lightning.reports import figures
 
 IMAGES = torch.randint(0, 256, (40, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(40) % 10

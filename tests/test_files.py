@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import write_data, write_idx
 
-from fashion_lightning import files
-from fashion_lightning.files import DataError, load
+from fashion_lightning.data import files
+from fashion_lightning.data.files import DataError, load
 
 IMAGES = "train-images-idx3-ubyte"
 
@@ -81,7 +81,8 @@ def test_sets_a_damaged_file_aside_and_says_so(published, damage):
         damaged = content
     path.write_bytes(damaged)
     warning = f"{path.name} is damaged.*set aside as {path.name}.bad"
-    with pytest.warns(UserWarning, match=warning), pytest.raises(DataError, match=r"could not be fetched .*no network"):
+    missing = r"could not be downloaded .*no network"
+    with pytest.warns(UserWarning, match=warning), pytest.raises(DataError, match=missing):
         load(published)
     assert path.with_name(f"{path.name}.bad").read_bytes() == damaged
     assert not path.exists()
@@ -126,7 +127,7 @@ def test_fetches_what_is_missing_from_the_first_source_that_works(published, sou
 
     monkeypatch.setattr(files, source, unpack)
     assert len(load(published)[IMAGES]) == 250
-    assert "fetching" in capsys.readouterr().err
+    assert "downloading" in capsys.readouterr().err
     assert listing(published) == sorted(files.FILES)
     assert (published / "t10k-labels-idx1-ubyte").stat().st_mtime_ns == other.st_mtime_ns
     monkeypatch.setattr(files, source, offline)

@@ -16,7 +16,8 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fashion_lightning import checkpoints, fit, runs, test
+from fashion_lightning import fit, runs, test
+from fashion_lightning.storage import run_folders
 
 
 def run_folder(version: int = 0) -> Path:
@@ -125,16 +126,16 @@ def test_the_flags_of_a_test_win_over_the_run_s_settings(tiny_args):
     assert test.main(["--ckpt_path", "run:0"]) == test.main([])
 
 
-def test_training_goes_on_from_a_checkpoint(tiny_args):
+def test_training_resumes_from_a_checkpoint(tiny_args):
     fit.main([*tiny_args, "--trainer.max_epochs", "1"])
     fit.main(["--ckpt_path", "last", "--trainer.max_epochs", "2"])
     fit.main(tiny_args)
     assert equal(weights(0, "last"), weights(1, "last"))
     assert rows(0) == rows(1)
-    assert len(checkpoints.runs(Path())) == 2
+    assert len(run_folders.runs(Path())) == 2
 
 
-def test_training_goes_on_wherever_the_run_has_moved(tiny_args, tmp_path, monkeypatch):
+def test_training_resumes_wherever_the_run_has_moved(tiny_args, tmp_path, monkeypatch):
     fit.main([*tiny_args, "--trainer.max_epochs", "1"])
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -145,7 +146,7 @@ def test_training_goes_on_wherever_the_run_has_moved(tiny_args, tmp_path, monkey
     assert evaluated["val"] == results["val"]
 
 
-def test_training_goes_on_from_a_checkpoint_without_its_run(tiny_args, tmp_path, monkeypatch):
+def test_training_resumes_from_a_checkpoint_without_its_run(tiny_args, tmp_path, monkeypatch):
     fit.main([*tiny_args, "--trainer.max_epochs", "1"])
     Path("lightning_logs/version_0/checkpoints/last.ckpt").rename("loose.ckpt")
     (tmp_path / "elsewhere").mkdir()

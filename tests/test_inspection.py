@@ -13,8 +13,8 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from fashion_lightning import fit, test
 from fashion_lightning.classifier import FashionClassifier
-from fashion_lightning.data import FashionMNISTDataModule, normalize
-from fashion_lightning.files import CLASSES
+from fashion_lightning.data.labels import CLASSES
+from fashion_lightning.data.module import FashionMNISTDataModule, normalize
 
 DURING_FIT = {"train_images", "loss", "accuracy"}
 OF_TEST = {"predictions", "mistakes", "confusion_matrix", "class_accuracy"}
@@ -53,7 +53,7 @@ def test_tensorboard_has_all_that_answers_questions(inspected_args):
 
     data = FashionMNISTDataModule(inspected_args[1], verify=False)
     data.setup()
-    images, labels = data.splits["test"][0].tensors
+    images, labels = data.splits["test"][:]
     model = FashionClassifier.load_from_checkpoint(results["checkpoint"]).eval()
     with torch.no_grad():
         probabilities = model(normalize(images)).softmax(1)

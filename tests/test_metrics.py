@@ -3,14 +3,18 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from fashion_lightning.metrics import Tally
+from fashion_lightning.training.metrics import SplitMetrics
 
 
 def test_a_tally_is_what_torchmetrics_says_of_ragged_batches():
     torch.manual_seed(0)
     logits, labels = torch.randn(130, 10), torch.randint(10, (130,))
     losses = F.cross_entropy(logits, labels, reduction="none")
-    tally, loss, accuracy = Tally().set_dtype(torch.float64), MeanMetric(), MulticlassAccuracy(10, average="micro")
+    tally, loss, accuracy = (
+        SplitMetrics().set_dtype(torch.float64),
+        MeanMetric(),
+        MulticlassAccuracy(10, average="micro"),
+    )
     for part in torch.arange(130).split(60):
         tally.update(losses[part], logits[part], labels[part])
         loss.update(losses[part])
@@ -22,6 +26,6 @@ def test_a_tally_is_what_torchmetrics_says_of_ragged_batches():
 
 
 def test_a_nan_shows_in_the_mean():
-    tally = Tally()
+    tally = SplitMetrics()
     tally.update(torch.tensor([1.0, torch.nan]), torch.zeros(2, 10), torch.zeros(2, dtype=torch.int64))
     assert tally.compute()["loss"].isnan()

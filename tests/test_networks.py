@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.notebook import Model
-from fashion_lightning.files import CLASSES
+from fashion_lightning.data.labels import CLASSES
 from fashion_lightning.networks import NUM_CLASSES, FashionCNN, PatchWhitening, ResidualCNN, WhitenedCNN
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from conftest import write_data, write_idx
 
 from fashion_lightning import test
-from fashion_lightning.sampling import epoch_order, split_indices
+from fashion_lightning.data.sampling import epoch_order, split_indices
 
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
@@ -99,7 +98,7 @@ def test_the_order_of_images_is_that_of_one_process(world_size, numbered, tmp_pa
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 4)])
-def test_another_number_of_processes_goes_on_in_the_same_order(before, after, numbered, tmp_path):
+def test_another_number_of_processes_resumes_in_the_same_order(before, after, numbered, tmp_path):
     flags = ["--trainer.max_steps", "13"]
     assert forked.run_ranks(tmp_path, [*numbered, *flags], before, patch=record_order) == [0] * before
     assert order(tmp_path, before) == dict(enumerate(EXPECTED[:13]))
@@ -111,7 +110,8 @@ def test_another_number_of_processes_goes_on_in_the_same_order(before, after, nu
 
 def record_counts() -> None:
     """Writes what a test came to into `splits.json`, and the confusion matrix of the test set into `confusion.npy`."""
-    from fashion_lightning import figures, results
+    from fashion_lightning.jobs import test
+    from fashion_lightning.reports import figures
 
     draw = figures.confusion_matrix
 
@@ -120,18 +120,18 @@ def record_counts() -> None:
         return draw(counts)
 
     figures.confusion_matrix = confusion_matrix
-    results.print_splits = lambda splits: Path("splits.json").write_text(json.dumps(splits))
+    test.print_splits = lambda splits: Path("splits.json").write_text(json.dumps(splits))
 
 
 def pad() -> None:
     """The sampler that Lightning would put in, which gives some images twice."""
-    from torch.utils.data import DataLoader, DistributedSampler, Subset
+    from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-    from fashion_lightning.data import FashionMNISTDataModule
+    from fashion_lightning.data.module import FashionMNISTDataModule
 
     def evaluation_dataloader(self, split):
-        dataset, indices = self.splits[split]
-        subset, (rank, world_size) = Subset(dataset, indices), self._rank_and_world_size()
+        images, labels = self.splits[split][:]
+        subset, (rank, world_size) = TensorDataset(images, labels), self._rank_and_world_size()
         return DataLoader(subset, 10, sampler=DistributedSampler(subset, world_size, rank, shuffle=False))
 
     FashionMNISTDataModule.evaluation_dataloader = evaluation_dataloader
@@ -209,7 +209,7 @@ def test_missing_data_are_said_once_and_before_any_process_starts(tiny_args, tmp
 
 
 def data_are_gone_for_the_first() -> None:
-    from fashion_lightning import files
+    from fashion_lightning.data import files
 
     if os.environ["RANK"] == "0":
         files.load = lambda *args: (_ for _ in ()).throw(files.DataError("the disk is gone"))
@@ -224,29 +224,27 @@ def test_data_that_fail_in_the_first_process_end_all(numbered, tmp_path):
 
 def test_two_machines_by_torchrun(tiny_args, tmp_path):
     """Two agents, each as on a machine of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     flags = ["--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp"]
-    agents = [
-        subprocess.Popen(
-            [
-                *(str(Path(sys.executable).parent / "torchrun"), "--nnodes", "2", "--nproc_per_node", "1"),
-                *("--node_rank", str(rank), "--master_addr", "127.0.0.1", "--master_port", str(port)),
-                *("-m", "fashion_lightning.fit", *tiny_args, *flags),
-            ],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        shown = [agent.communicate(timeout=120) for agent in agents]
-    finally:
-        for agent in agents:
-            agent.send_signal(signal.SIGKILL)
+    with forked.reserved_port() as port:
+        agents = [
+            subprocess.Popen(
+                [
+                    *(str(Path(sys.executable).parent / "torchrun"), "--nnodes", "2", "--nproc_per_node", "1"),
+                    *("--node_rank", str(rank), "--master_addr", "127.0.0.1", "--master_port", port),
+                    *("-m", "fashion_lightning.fit", *tiny_args, *flags),
+                ],
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        try:
+            shown = [agent.communicate(timeout=120) for agent in agents]
+        finally:
+            for agent in agents:
+                agent.send_signal(signal.SIGKILL)
     assert [agent.returncode for agent in agents] == [0, 0], shown
     assert "2 processes" in shown[0][0]
     assert "epoch" not in shown[1][0]

@@ -13,37 +13,50 @@ import torch
 from torch.utils.data import DataLoader
 
 from fashion_lightning import FashionClassifier
-from fashion_lightning.comparison import contents, different
+from fashion_lightning.reports.comparison import contents, different
+from fashion_lightning.storage.run_folders import Run
 
-# Three epochs of 10 steps, each followed by 4 validation batches; saves after steps 1, 3, 7 and 10 of the first.
+# Three epochs of 10 steps, each followed by 4 validation batches; checkpoints after steps 1, 3, 7 and 10 of the first.
 STEP = "torch.optim.Adam.step"
-BATCH_START = "fashion_lightning.saving.Keeper.on_train_batch_start"
+BATCH_START = "fashion_lightning.training.checkpointing.Checkpointing.on_train_batch_start"
 VALIDATION_STEP = "fashion_lightning.classifier.FashionClassifier.validation_step"
 TEST_STEP = "fashion_lightning.classifier.FashionClassifier.test_step"
-KEEPER = "fashion_lightning.saving.Keeper"
-POINTS = [
-    ("fashion_lightning.cli.SaveConfig.setup", 1, "before"),
-    ("fashion_lightning.cli.SaveConfig.setup", 1, "after"),
+CHECKPOINTING = "fashion_lightning.training.checkpointing.Checkpointing"
+QUICK_POINTS = [
+    ("fashion_lightning.training.record.RunRecord.setup", 1, "before"),
+    (STEP, 1, "after"),
+    (STEP, 11, "after"),
+    (STEP, 15, "before"),
+    (BATCH_START, 2, "after"),
+    (VALIDATION_STEP, 3, "after"),  # the first two are the sanity check
+    (f"{CHECKPOINTING}.on_validation_end", 4, "after"),
+    (f"{CHECKPOINTING}.on_train_end", 1, "before"),
+    ("os.fsync", 5, "half"),
+    ("os.replace", 3, "before"),
+    ("os.replace", 4, "after"),
+    (TEST_STEP, 20, "after"),
+]
+SLOW_POINTS = [
+    ("fashion_lightning.training.record.RunRecord.setup", 1, "after"),
     ("torch.utils.tensorboard.SummaryWriter.__init__", 1, "after"),
-    ("fashion_lightning.inspection.Inspection.on_fit_start", 1, "after"),
-    *((STEP, count, "after") for count in (1, 2, 8, 10, 11, 20, 30)),
-    *((STEP, count, "before") for count in (5, 15)),
+    ("fashion_lightning.reports.inspection.Inspection.on_fit_start", 1, "after"),
+    *((STEP, count, "after") for count in (2, 8, 10, 20, 30)),
+    (STEP, 5, "before"),
     *((BATCH_START, count, "before") for count in (1, 11)),
-    *((BATCH_START, count, "after") for count in (2, 11, 21)),
-    *((VALIDATION_STEP, count, "after") for count in (1, 3, 9, 13)),  # the first two are the sanity check
-    (f"{KEEPER}.on_validation_end", 2, "before"),
-    (f"{KEEPER}.on_validation_end", 4, "after"),
-    *(("fashion_lightning.callbacks.RunRecord.on_train_epoch_end", count, "after") for count in (1, 3)),
-    *((f"{KEEPER}.on_train_end", 1, when) for when in ("before", "after")),
-    *(("os.fsync", count, "half") for count in (1, 3, 5, 9, 13)),
+    *((BATCH_START, count, "after") for count in (11, 21)),
+    *((VALIDATION_STEP, count, "after") for count in (1, 9, 13)),
+    (f"{CHECKPOINTING}.on_validation_end", 2, "before"),
+    *(("fashion_lightning.training.record.RunRecord.on_train_epoch_end", count, "after") for count in (1, 3)),
+    (f"{CHECKPOINTING}.on_train_end", 1, "after"),
+    *(("os.fsync", count, "half") for count in (1, 3, 9, 13)),
     ("os.fsync", 3, "after"),
-    *(("os.replace", count, "before") for count in (2, 3, 4, 9)),
-    *(("os.replace", count, "after") for count in (2, 3, 4, 10)),
-    ("fashion_lightning.inspection.Inspection.on_fit_end", 1, "after"),
-    *((TEST_STEP, count, "after") for count in (1, 20)),
-    ("fashion_lightning.inspection.Inspection.on_test_end", 1, "after"),
-    ("fashion_lightning.results.write", 1, "before"),
-    ("fashion_lightning.results.write", 1, "after"),
+    *(("os.replace", count, "before") for count in (2, 4, 9)),
+    *(("os.replace", count, "after") for count in (2, 3, 10)),
+    ("fashion_lightning.reports.inspection.Inspection.on_fit_end", 1, "after"),
+    (TEST_STEP, 1, "after"),
+    ("fashion_lightning.reports.inspection.Inspection.on_test_end", 1, "after"),
+    ("fashion_lightning.reports.results.write", 1, "before"),
+    ("fashion_lightning.reports.results.write", 1, "after"),
 ]
 VARIANTS = {
     "accumulation": ["--trainer.accumulate_grad_batches", "3"],
@@ -81,7 +94,7 @@ def never_killed(fit_args, tmp_path_factory):
         if key not in made:
             folder = tmp_path_factory.mktemp("never_killed")
             assert forked.run(folder, [*fit_args, *flags], **kwargs) == 0, (folder / "err").read_text()
-            made[key] = contents(folder / "lightning_logs" / "version_0")
+            made[key] = contents(Run(folder / "lightning_logs" / "version_0"))
         return made[key]
 
     return get
@@ -97,18 +110,16 @@ def killed(folder: Path, args: list[str], *kills: forked.Kill, **kwargs) -> dict
     assert (folder / "err").read_text() == ""
     assert [path.name for path in (folder / "lightning_logs").iterdir()] == ["version_0"]
     assert not list(folder.rglob("*.part"))
-    return contents(folder / "lightning_logs" / "version_0")
+    return contents(Run(folder / "lightning_logs" / "version_0"))
 
 
-@pytest.mark.parametrize(
-    "kill", [pytest.param(kill, marks=pytest.mark.slow if at % 4 else ()) for at, kill in enumerate(POINTS)]
-)
+@pytest.mark.parametrize("kill", [*QUICK_POINTS, *(pytest.param(kill, marks=pytest.mark.slow) for kill in SLOW_POINTS)])
 def test_killed_once(kill, fit_args, never_killed, tmp_path):
     assert different(killed(tmp_path, fit_args, kill), never_killed()) == []
 
 
 def test_there_are_enough_points():
-    assert len(set(POINTS)) >= 45
+    assert len({*QUICK_POINTS, *SLOW_POINTS}) >= 45
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -175,7 +186,7 @@ def test_a_finished_run_stays_as_it_is(fit_args, never_killed, tmp_path):
     assert different(killed(tmp_path, fit_args), never_killed()) == []
 
 
-def test_a_damaged_save_falls_back_to_the_one_before(fit_args, never_killed, tmp_path):
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(fit_args, never_killed, tmp_path):
     assert forked.run(tmp_path, fit_args, kill=(STEP, 18, "after")) == -9
     last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
     content = bytearray(last.read_bytes())
@@ -184,12 +195,12 @@ def test_a_damaged_save_falls_back_to_the_one_before(fit_args, never_killed, tmp
     assert forked.run(tmp_path, fit_args) == 0
     error = (tmp_path / "err").read_text()
     assert "last.ckpt is not a whole checkpoint (the checksum of its part" in error
-    assert "going on from the save before it" in error
+    assert "resuming from the checkpoint before it" in error
     assert "previous.ckpt\n" in (tmp_path / "out").read_text()
-    assert different(contents(tmp_path / "lightning_logs" / "version_0"), never_killed()) == []
+    assert different(contents(Run(tmp_path / "lightning_logs" / "version_0")), never_killed()) == []
 
 
-def test_a_run_without_a_whole_save_is_left_as_it_is(fit_args, tmp_path):
+def test_a_run_without_a_whole_checkpoint_is_left_as_it_is(fit_args, tmp_path):
     assert forked.run(tmp_path, fit_args) == 0
     run = tmp_path / "lightning_logs" / "version_0"
     for name in ("last.ckpt", "previous.ckpt"):
@@ -198,7 +209,7 @@ def test_a_run_without_a_whole_save_is_left_as_it_is(fit_args, tmp_path):
     assert forked.run(tmp_path, fit_args) == 2
     error = (tmp_path / "err").read_text().splitlines()[-1]
     assert error.startswith("error: lightning_logs/version_0/checkpoints/previous.ckpt is not a whole checkpoint")
-    assert error.endswith("good ones beside it: lightning_logs/version_0/checkpoints/best.ckpt")
+    assert error.endswith("whole ones beside it: lightning_logs/version_0/checkpoints/best.ckpt")
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -215,18 +226,18 @@ def test_refuses_what_does_not_go_with_it(flags, message, fit_args, tmp_path):
     assert line.startswith(f"error: {message}")
 
 
-def test_weights_alone_are_no_training_to_go_on_with(fit_args, tmp_path):
+def test_weights_alone_are_no_training_to_resume(fit_args, tmp_path):
     torch.save({"state_dict": FashionClassifier().state_dict()}, tmp_path / "weights.ckpt")
     assert forked.run(tmp_path, [*fit_args[:-1], "--ckpt_path", "weights.ckpt"]) == 2
     [line] = (tmp_path / "err").read_text().splitlines()
-    assert line.startswith("error: weights.ckpt holds weights, but no training to go on with: expected a save of a fit")
+    assert line.startswith("error: weights.ckpt holds weights but no training state: expected a checkpoint of a fit")
 
 
-def test_says_what_it_goes_on_from(fit_args, tmp_path):
-    assert forked.run(tmp_path, fit_args, kill=("fashion_lightning.cli.SaveConfig.setup", 1, "after")) == -9
+def test_says_what_it_resumes_from(fit_args, tmp_path):
+    assert forked.run(tmp_path, fit_args, kill=("fashion_lightning.training.record.RunRecord.setup", 1, "after")) == -9
     assert "resume      nothing: there is no run yet, so this is a new one" in (tmp_path / "out").read_text()
     assert forked.run(tmp_path, fit_args, kill=(STEP, 6, "after")) == -9
-    assert "version_0 from the beginning: it has no save yet" in (tmp_path / "out").read_text()
+    assert "version_0 from the beginning: it has no checkpoint yet" in (tmp_path / "out").read_text()
     assert forked.run(tmp_path, ["--resume"]) == 0  # all settings are the run's
     assert "resume      after step 3\n" in (tmp_path / "out").read_text()
 
@@ -240,12 +251,12 @@ def test_says_what_it_goes_on_from(fit_args, tmp_path):
         (["--trainer.limit_train_batches", "5"], "steps_per_epoch"),
     ],
 )
-def test_refuses_to_go_on_with_other_images(flags, name, fit_args, tmp_path):
+def test_refuses_to_resume_with_other_images(flags, name, fit_args, tmp_path):
     assert forked.run(tmp_path, fit_args, kill=(STEP, 6, "after")) == -9
     before = (tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt").read_bytes()
     assert forked.run(tmp_path, [*fit_args, *flags]) == 2
     [line] = (tmp_path / "err").read_text().splitlines()
-    assert line.startswith(f"error: training cannot go on with another {name} than it began with: expected ")
+    assert line.startswith(f"error: cannot resume: {name} was ")
     assert (tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt").read_bytes() == before
     assert forked.run(tmp_path, ["--resume"]) == 0, (tmp_path / "err").read_text()  # the refused settings are not kept
 
@@ -272,8 +283,8 @@ def test_a_damaged_best_is_replaced_by_what_comes(fit_args, tmp_path):
     assert forked.run(tmp_path, fit_args) == 0
     [line] = (tmp_path / "err").read_text().splitlines()
     assert line.startswith("warning: ")
-    assert line.endswith("from now on the best of what comes is kept")
-    assert len(contents(tmp_path / "lightning_logs" / "version_0")["metrics.csv"].splitlines()) == 4
+    assert line.endswith("the best of the next ones replaces it")
+    assert len(contents(Run(tmp_path / "lightning_logs" / "version_0"))["metrics.csv"].splitlines()) == 4
 
 
 def test_leaves_the_runs_of_other_programs_alone(fit_args, tmp_path):
@@ -293,29 +304,31 @@ def test_says_when_the_last_bits_may_differ(fit_args, tmp_path):
 
 def shuffle() -> None:
     """An order that the process draws, instead of a function of seed and step."""
-    from fashion_lightning.data import FashionMNISTDataModule, TensorDataset
+    from fashion_lightning.data.module import FashionMNISTDataModule, TensorDataset
 
     def train_dataloader(self: FashionMNISTDataModule) -> DataLoader:
-        dataset, indices = self.splits["train"]
-        return DataLoader(
-            TensorDataset(*(tensor[indices] for tensor in dataset.tensors)), self.batch_size, shuffle=True
-        )
+        return DataLoader(TensorDataset(*self.splits["train"][:]), self.batch_size, shuffle=True)
 
     FashionMNISTDataModule.train_dataloader = train_dataloader
 
 
 def save_before_validation() -> None:
-    """Saves at the end of a batch, where other things are still to be done."""
-    from fashion_lightning.saving import Keeper
+    """Writes checkpoints at the end of a batch, where other things are still to be done."""
+    from fashion_lightning.training.checkpointing import Checkpointing
 
-    Keeper.on_train_batch_start = lambda *args: None
-    Keeper.on_train_batch_end = lambda self, trainer, pl_module, *args: self._save(trainer, pl_module)
+    Checkpointing.on_train_batch_start = lambda *args: None
+    Checkpointing.on_train_batch_end = lambda self, trainer, pl_module, *args: self._save(trainer, pl_module)
 
 
 def forget_metrics() -> None:
-    from fashion_lightning import saving
+    from fashion_lightning.training.resuming import ExactResume
 
-    saving._restore_states = lambda *args: None
+    load = ExactResume.on_load_checkpoint
+
+    def on_load_checkpoint(self, trainer, pl_module, checkpoint):
+        load(self, trainer, pl_module, {**checkpoint, "train_metrics": {}})
+
+    ExactResume.on_load_checkpoint = on_load_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -329,7 +342,7 @@ def forget_metrics() -> None:
 def test_the_comparison_can_fail(patch, kill, expected, fit_args, never_killed, tmp_path):
     assert forked.run(tmp_path, fit_args, kill=kill, patch=patch) == -9
     assert forked.run(tmp_path, fit_args, patch=patch) == 0
-    found = different(contents(tmp_path / "lightning_logs" / "version_0"), never_killed(patch=patch))
+    found = different(contents(Run(tmp_path / "lightning_logs" / "version_0")), never_killed(patch=patch))
     assert expected <= set(found)
 
 
@@ -353,7 +366,7 @@ def test_killed_a_hundred_times_at_random(fit_args, never_killed, tmp_path):
     rng, total, runs = random.Random(0), 0, 0
     while total < 100:
         total += kill_at_random(tmp_path / str(runs), [*fit_args, *flags], rng, 100 - total, seconds=3)
-        found = contents(tmp_path / str(runs) / "lightning_logs" / "version_0")
+        found = contents(Run(tmp_path / str(runs) / "lightning_logs" / "version_0"))
         assert different(found, never_killed(*flags)) == []
         shutil.rmtree(tmp_path / str(runs))
         runs += 1
@@ -373,5 +386,5 @@ def test_the_whole_assignment_killed_three_times(real_data, tmp_path):
         process.kill()
         process.join()
     assert forked.wait(forked.start(tmp_path / "killed", args), timeout=900) == 0
-    whole, killed = (contents(tmp_path / name / "lightning_logs" / "version_0") for name in ("whole", "killed"))
+    whole, killed = (contents(Run(tmp_path / name / "lightning_logs" / "version_0")) for name in ("whole", "killed"))
     assert different(whole, killed) == []

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fashion_lightning.sampling import TrainingBatches, epoch_order, evaluation_batches, split_indices
+from fashion_lightning.data.sampling import TrainingBatches, epoch_order, evaluation_batches, split_indices
 
 
 def batches(count=95, batch_size=10, seed=0, progress=(0, 0), rank=0, world_size=1):
@@ -43,7 +43,7 @@ def test_an_epoch_has_every_image_once_and_keeps_the_ragged_batch():
 
 
 @pytest.mark.parametrize("done", [0, 1, 9, 10])
-def test_goes_on_where_the_epoch_stopped(done):
+def test_continues_where_the_epoch_stopped(done):
     rest = list(batches(progress=(3, done)))
     full = list(batches(progress=(3, 0)))
     assert [b.tolist() for b in rest] == [b.tolist() for b in full[done:]]

@@ -1,4 +1,4 @@
-"""The promise of saves: there is always a whole one, whatever happens while the next is written."""
+"""The promise of checkpoints: there is always a whole one, whatever happens while the next is written."""
 
 import re
 import shutil
@@ -10,10 +10,11 @@ import forked
 import pytest
 import torch
 
-from fashion_lightning.atomic import replacing
-from fashion_lightning.checkpoints import CheckpointError, read
-from fashion_lightning.comparison import contents, different
-from fashion_lightning.saving import DurableCheckpointIO
+from fashion_lightning.errors import CheckpointError
+from fashion_lightning.reports.comparison import contents, different
+from fashion_lightning.storage.checkpoints import DurableCheckpointIO, read
+from fashion_lightning.storage.run_folders import Run
+from fashion_lightning.storage.whole_files import replacing
 
 RUN = Path("lightning_logs/version_0")
 
@@ -35,17 +36,18 @@ def test_what_is_written_is_read_and_the_one_before_is_kept(tmp_path):
     io = DurableCheckpointIO()
     for step in (1, 2, 3):
         for name in ("best.ckpt", "last.ckpt"):
-            io.save_checkpoint({"state_dict": {"w": torch.full((3,), step)}}, tmp_path / name)
-    found = {path.name: io.load_checkpoint(path)["state_dict"]["w"][0].item() for path in tmp_path.iterdir()}
+            io.save_checkpoint({"state_dict": {"w": torch.full((3,), step)}}, tmp_path / "checkpoints" / name)
+    paths = (tmp_path / "checkpoints").iterdir()
+    found = {path.name: io.load_checkpoint(path)["state_dict"]["w"][0].item() for path in paths}
     assert found == {"best.ckpt": 3, "last.ckpt": 3, "previous.ckpt": 2}
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "foreign", "another program's", "a flipped bit"])
 def test_every_damage_is_found_and_the_good_ones_are_named(damage, tmp_path):
     io = DurableCheckpointIO()
+    path = tmp_path / "checkpoints" / "last.ckpt"
     for step in (1, 2):
-        io.save_checkpoint({"state_dict": {"w": torch.full((1000,), step)}}, tmp_path / "last.ckpt")
-    path = tmp_path / "last.ckpt"
+        io.save_checkpoint({"state_dict": {"w": torch.full((1000,), step)}}, path)
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[whole.index(torch.full((1000,), 2).numpy().tobytes()) + 17] ^= 4
@@ -65,9 +67,9 @@ def test_every_damage_is_found_and_the_good_ones_are_named(damage, tmp_path):
 
 def fill_the_disk(disk: Path, left: int) -> None:
     """From the fourth save on there is too little space for a checkpoint, though maybe enough for logs."""
-    from fashion_lightning.saving import Keeper
+    from fashion_lightning.training import checkpointing
 
-    save, calls = Keeper._save, 0
+    save, calls = checkpointing.Checkpointing._save, 0
 
     def full(self, *args):
         nonlocal calls
@@ -77,7 +79,7 @@ def fill_the_disk(disk: Path, left: int) -> None:
             (disk / "ballast").write_bytes(bytes(free - left))
         save(self, *args)
 
-    Keeper._save = full
+    checkpointing.Checkpointing._save = full
 
 
 @pytest.fixture
@@ -95,18 +97,18 @@ def test_a_full_disk_costs_no_save_before_it(tiny_args, small_disk, tmp_path):
     warning, error = (small_disk / "err").read_text().splitlines()
     assert re.fullmatch(
         r"warning: cannot save lightning_logs/version_0/checkpoints/\w+\.ckpt: No space left on device, "
-        r"[\d,]+ bytes free, [\d,]+ needed; training goes on with the checkpoint before it kept",
+        r"[\d,]+ bytes free, [\d,]+ needed; training continues, the checkpoint before it is kept",
         warning,
     )
     assert error.startswith("error: cannot save lightning_logs/version_0/checkpoints/")
     assert "epoch 2/2" in (small_disk / "out").read_text()
-    assert read(small_disk / RUN / "checkpoints" / "last.ckpt")["global_step"] == 7
+    assert read(small_disk / RUN / "checkpoints" / "last.ckpt").content["global_step"] == 7
     assert not list(small_disk.rglob("*.part"))
     (small_disk / "ballast").unlink()
     assert forked.run(small_disk, [*tiny_args, "--resume"]) == 0
     assert "resume      after step 7\n" in (small_disk / "out").read_text()
     assert forked.run(tmp_path / "whole", tiny_args) == 0
-    assert different(contents(small_disk / RUN), contents(tmp_path / "whole" / RUN)) == []
+    assert different(contents(Run(small_disk / RUN)), contents(Run(tmp_path / "whole" / RUN))) == []
 
 
 @pytest.mark.parametrize("logger", ["true", "false"])
@@ -116,11 +118,11 @@ def test_a_disk_without_a_single_byte_costs_no_save_before_it(logger, tiny_args,
     printed = (tmp_path / "err").read_text()
     lines = printed.splitlines()
     assert lines[0].startswith(f"warning: cannot save {small_disk}")
-    assert "error: No space left on device: make room, and go on with --resume" in printed
+    assert "error: No space left on device: free some space, then use --resume" in printed
     if logger == "false":  # TensorBoard's thread cannot be kept from saying it too, in the middle of a line
         assert lines[-1].startswith("error: ")
         assert all(line.startswith("warning: cannot ") for line in lines[:-1])
-    assert read(small_disk / RUN / "checkpoints" / "last.ckpt")["global_step"] == 7
+    assert read(small_disk / RUN / "checkpoints" / "last.ckpt").content["global_step"] == 7
 
 
 @pytest.mark.parametrize("root", ["/proc/nowhere", "file/in/the/way"])

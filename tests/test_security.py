@@ -11,10 +11,11 @@ import pytest
 import torch
 from conftest import write_data
 
-from fashion_lightning import FashionClassifier, files
-from fashion_lightning.checkpoints import CheckpointError
-from fashion_lightning.classifier import FashionCNN
-from fashion_lightning.files import DataError
+from fashion_lightning import FashionClassifier
+from fashion_lightning.data import files
+from fashion_lightning.data.files import DataError
+from fashion_lightning.errors import CheckpointError
+from fashion_lightning.networks import FashionCNN
 
 # With it, torch.load takes everything that is not told otherwise.
 UNSAFE = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
@@ -119,6 +120,6 @@ def test_data_cannot_fill_the_memory(verify, tmp_path, monkeypatch):
         content = files._read(Path(f"{bomb}.gz"), limit=files.FILES[bomb.name][0] + 1)
         assert len(content) == files.FILES[bomb.name][0] + 1
         return
-    monkeypatch.setattr(files, "MOST_BYTES", 10**6)
+    monkeypatch.setattr(files, "MAX_BYTES", 10**6)
     with pytest.raises(DataError, match="expected at most 1,000,000 bytes, got more"):
         files.load(folder, verify=False)

@@ -55,7 +55,7 @@ def test_sets_up_once_and_passes_flags_on(make, tmp_path):
 @pytest.mark.parametrize(
     ("python", "message"),
     [
-        ("exit 1", r"error: expected Python 3\.10 or newer .* make PYTHON=python3\.12"),
+        ("exit 1", r"error: expected Python 3\.11 or newer .* make PYTHON=python3\.12"),
         ('if [ "$2" = venv ]; then echo "no ensurepip"; exit 1; fi', r"error: .*apt-get install python3-venv"),
         (WORKING, r"error: pip could not install, is there a network\?"),
     ],

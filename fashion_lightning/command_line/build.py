@@ -1,0 +1,138 @@
+"""Settings to objects: model, data, the Trainer with its callbacks, and the job that gets them."""
+
+import contextlib
+import ctypes
+import os
+import sys
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jsonargparse import Namespace
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from fashion_lightning.command_line import checks
+from fashion_lightning.command_line.settings import Settings
+from fashion_lightning.data import photographs
+from fashion_lightning.jobs.fit import Fit
+from fashion_lightning.jobs.predict import Predict
+from fashion_lightning.jobs.test import Test
+from fashion_lightning.reports.inspection import Inspection
+from fashion_lightning.storage.checkpoints import DurableCheckpointIO
+from fashion_lightning.storage.run_folders import LOGS
+from fashion_lightning.training.checkpointing import Checkpointing
+from fashion_lightning.training.record import ProgressBar, RunRecord
+from fashion_lightning.training.resuming import ExactResume
+from fashion_lightning.training.stopping import FiniteLoss, SignalStop
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+WITHOUT_RUN: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
+ONE_PROCESS: dict[str, Any] = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+
+
+class RunFolder(CSVLogger):
+    """Makes a run folder and logs nothing, for `--trainer.logger false`."""
+
+    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def save(self) -> None:
+        pass
+
+
+def fit(settings: Settings) -> Fit:
+    made, start, flags = _instantiate(settings), settings.start, settings.config.trainer
+    checks.check_departures(start.departures)
+    stop, io = SignalStop(), DurableCheckpointIO(start.checkpoint)
+    record = RunRecord(settings.yaml, settings.recipe, flags.max_time)
+    enabled = flags.enable_checkpointing is not False and not flags.fast_dev_run
+    checkpointing = Checkpointing(stop, io, enabled)
+    trainer = _trainer(
+        made,
+        [stop, record, Inspection(made.inspect, record), FiniteLoss(), ExactResume(), checkpointing],
+        logger=_logger(settings, made.trainer.logger),
+        plugins=[*_as_list(made.trainer.plugins), io],
+        enable_checkpointing=True,  # Lightning counts ours as a checkpoint callback, even where it writes none
+    )
+    checks.check_objects(trainer, made.model, made.data)
+    if not flags.fast_dev_run:
+        checks.check_writable(start.run.folder if start.run else settings.root / LOGS)
+    _load(made.data)
+    resume = bool(settings.config.resume)
+    return Fit(trainer, made.model, made.data, record, checkpointing, io, start, resume)
+
+
+def test(settings: Settings) -> Test:
+    made = _instantiate(settings)
+    trainer = _trainer(made, [Inspection(made.inspect, run=settings.start.run), SignalStop()], **WITHOUT_RUN)
+    checks.check_objects(trainer, made.model, made.data)
+    _load(made.data)
+    return Test(trainer, made.model, made.data, settings.start)
+
+
+def predict(settings: Settings) -> Predict:
+    made, config = _instantiate(settings), settings.config
+    out = checks.check_output("--out", config.out, (".csv", ".json"))
+    sheet = checks.check_output("--sheet", config.sheet, (".png",))
+    pictures = photographs.find(config.pictures)
+    trainer = _trainer(made, [SignalStop()], **WITHOUT_RUN, **ONE_PROCESS)
+    checks.check_objects(trainer, made.model, made.data)
+    return Predict(trainer, made.model, made.data.eval_batch_size, settings.start, pictures, out, sheet)
+
+
+def _instantiate(settings: Settings) -> Namespace:
+    """The objects named by the settings: `model`, `data` and `inspect`; `trainer` holds the Trainer's arguments."""
+    pl.seed_everything(settings.config.seed_everything, workers=True)
+    tune_process()
+    return settings.parser.instantiate_classes(settings.config)
+
+
+def _trainer(made: Namespace, callbacks: list[pl.Callback], **arguments: Any) -> pl.Trainer:
+    """With the user's arguments and callbacks, and these; a progress bar on a terminal only."""
+    show_progress = sys.stdout.isatty() and made.trainer.enable_progress_bar is not False
+    arguments |= {"enable_progress_bar": show_progress}
+    bar = [ProgressBar(refresh_rate=50)] if show_progress else []  # a drawing takes a tenth of a step
+    return pl.Trainer(
+        **{**vars(made.trainer), **arguments, "callbacks": [*_as_list(made.trainer.callbacks), *callbacks, *bar]}
+    )
+
+
+def _logger(settings: Settings, chosen: Logger | list[Logger] | bool | None) -> Logger | list[Logger]:
+    """The user's own, or one whose folder is the run folder: of the run that is resumed, or a new one."""
+    if not isinstance(chosen, bool | None):
+        return chosen
+    run, checkpoint = settings.start.run, settings.start.checkpoint
+    folder: dict[str, Any] = {"save_dir": settings.root, "name": LOGS}
+    if run:
+        folder = {"save_dir": run.folder.parent, "name": "", "version": run.folder.name}
+    if chosen is False:
+        return RunFolder(**folder)
+    # What an interrupted run has logged after its last checkpoint is dropped.
+    purge: dict[str, Any] = {"purge_step": checkpoint.content["global_step"] if checkpoint else 0} if run else {}
+    return TensorBoardLogger(**folder, default_hp_metric=False, **purge)
+
+
+def _load(data: pl.LightningDataModule) -> None:
+    """Before other processes are started, which would report the same error, or wait for it."""
+    if "LOCAL_RANK" not in os.environ:
+        data.setup("fit")
+
+
+def _as_list(value: Any) -> list[Any]:
+    """Of an argument of the Trainer that may be None, one object or a list."""
+    return [] if value is None else list(value) if isinstance(value, list) else [value]
+
+
+def tune_process() -> None:
+    """Removes costs of every step without a change of results."""
+    # Deterministic mode would fill fresh tensors before they are written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property
+    if not torch.cuda.is_available():
+        # Lightning sets it for processes that fork beside a GPU; without one, Adam looks for its driver in every step.
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    # Keep the pages of freed tensors instead of faulting in fresh ones, where there is a glibc; see mallopt(3).
+    with contextlib.suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest value it accepts
+        mallopt(M_TRIM_THRESHOLD, 2**30)

@@ -1,0 +1,102 @@
+"""Settings of a command: its flags, its YAML files, and the run that it starts from. Makes no objects."""
+
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonargparse import Namespace
+from pytorch_lightning.cli import LightningArgumentParser
+
+from fashion_lightning.command_line.parser import make_parser, parse
+from fashion_lightning.errors import CheckpointError, UserError
+from fashion_lightning.jobs.start import Start
+from fashion_lightning.storage.checkpoints import TRAINING_STATE, Checkpoint, read
+from fashion_lightning.storage.run_folders import Run, find_checkpoint, newest_run, run_of
+
+COMPARED = ("seed_everything", "model.", "data.", "trainer.")
+NOT_COMPARED = ("data.seed", "trainer.default_root_dir")  # the first is linked to seed_everything
+
+
+@dataclass(frozen=True)
+class Settings:
+    parser: LightningArgumentParser  # of `config`; makes objects of it
+    config: Namespace  # every setting; those of the run that the command starts from hold where no flag differs
+    start: Start
+    root: Path  # the folder that holds `lightning_logs`
+
+    @property
+    def recipe(self) -> str:
+        """Names of the YAML files given, without those that runs saved; empty if there are none."""
+        stems = [Path(os.fspath(path)).stem for path in self.config.config or []]
+        return "+".join(stem for stem in stems if stem != "config")
+
+    @property
+    def yaml(self) -> str:
+        """What to train, without where to start: content of a run's `config.yaml`."""
+        config = self.config.clone()
+        config.pop("resume", None)
+        config.ckpt_path = None
+        return self.parser.dump(config, skip_none=False)
+
+
+def resolve(job: str, args: list[str] | None) -> Settings:
+    """Settings of fit, test or predict from `args` (default: the command line). Raises UserError if any is wrong."""
+    args = sys.argv[1:] if args is None else args
+    parser = make_parser(job)
+    if "--help_all" in args:
+        parser.print_help()
+        raise SystemExit(0)
+    config = parse(parser, args)
+    root = Path(config.trainer.default_root_dir or ".")
+    checkpoint, run = _find_start(job, config, root)
+    departures: tuple[str, ...] = ()
+    if run and run.config.is_file():
+        of_run = ["--config", str(run.config)]
+        before, config = parse(parser, of_run), parse(parser, [*of_run, *args])
+        departures = _departures(before, config)
+    if config.get("resume") and not isinstance(config.trainer.logger, bool | None):
+        raise UserError("--resume: expected no --trainer.logger of your own: its folder is not known here")
+    if not 0 <= config.seed_everything < 2**32:
+        raise UserError(f"--seed_everything: expected 0 to {2**32 - 1}, got {config.seed_everything}")
+    if checkpoint and job == "fit" and not checkpoint.content.keys() >= TRAINING_STATE:
+        raise UserError(f"{checkpoint.path} holds weights but no training state: expected a checkpoint of a fit")
+    return Settings(parser, config, Start(checkpoint, run, departures), root)
+
+
+def _find_start(job: str, config: Namespace, root: Path) -> tuple[Checkpoint | None, Run | None]:
+    """The checkpoint to start from, and the run that is resumed or that wrote it."""
+    if config.get("resume"):
+        if config.ckpt_path:
+            raise UserError("--resume: expected no --ckpt_path beside it: it takes the last one of the newest run")
+        return _last_of_newest(root)
+    name = config.ckpt_path or ("best" if job != "fit" else None)
+    if not name:
+        return None, None
+    path = find_checkpoint(name, root, of_run="last" if job == "fit" else "best")
+    return read(path), run_of(path)
+
+
+def _last_of_newest(root: Path) -> tuple[Checkpoint | None, Run | None]:
+    """The newest run, and its last whole checkpoint, if it has any.
+
+    Raises CheckpointError if none is whole: to start from the beginning would overwrite what else the run has.
+    """
+    run = newest_run(root)
+    if not run or not run.files("last"):
+        return None, run
+    *newer, oldest = run.files("last")
+    for path in newer:
+        try:
+            return read(path), run
+        except CheckpointError as error:
+            warnings.warn(f"{error}; resuming from the checkpoint before it", stacklevel=2)
+    return read(oldest), run
+
+
+def _departures(of_run: Namespace, config: Namespace) -> tuple[str, ...]:
+    """Settings that differ from those of the run."""
+    before, now = vars(of_run.as_flat()), vars(config.as_flat())
+    keys = [key for key in now if key.startswith(COMPARED) and key not in NOT_COMPARED and now[key] != before.get(key)]
+    return tuple(f"--{key}: {now[key]}, in the run of the checkpoint {before.get(key)}" for key in keys)

@@ -1,0 +1,183 @@
+"""Fashion-MNIST as a data module: splits, batches, pixels to floats. Knows no network and no training."""
+
+import functools
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler, TensorDataset
+
+from fashion_lightning.data import files
+from fashion_lightning.data.sampling import TrainingBatches, evaluation_batches, split_indices
+from fashion_lightning.errors import UserError
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Pixels 0 to 255 (uint8, any shape) to float32 in [-1, 1], by the steps of ToTensor and Normalize(0.5, 0.5)."""
+    return images.float().div_(255).sub_(0.5).div_(0.5)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Part of a file of the data set: a slice of it gives images and labels."""
+
+    images: Tensor  # all of the file, (N, 1, 28, 28) uint8
+    labels: Tensor  # likewise, (N,) int64
+    indices: Tensor  # those in the split, (K,) int64
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, places: slice) -> tuple[Tensor, Tensor]:
+        return self.images[self.indices[places]], self.labels[self.indices[places]]
+
+
+class FashionMNISTDataModule(pl.LightningDataModule):
+    """Batches of images (B, 1, 28, 28), uint8 until they are on the device, then float32, and labels (B,) int64.
+
+    The training file is split into training and validation images. `test_dataloader` gives all splits, since an
+    evaluation reports all of them.
+
+    Args:
+        data_dir: Where the four files are, or are downloaded to if Debian's package is not installed either.
+        batch_size: Training images in a batch, over all processes.
+        eval_batch_size: Images in an evaluation batch; results do not depend on it.
+        val_fraction: Share of the training file that is used for validation; 0 trains on all of it.
+        split_seed: Seed of the split into training and validation images, and of nothing else.
+        seed: Seed of the order of the training images in each epoch.
+        verify: Whether the files must be the published ones; otherwise others in the same format are accepted.
+    """
+
+    trainer: Any  # Lightning's, None until it is attached
+
+    def __init__(
+        self,
+        data_dir: str | Path = "data",
+        batch_size: int = 60,
+        eval_batch_size: int = 200,
+        val_fraction: float = 0.2,
+        split_seed: int = 0,
+        seed: int = 0,
+        verify: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if size < 1:
+                raise UserError(f"--data.{name}: expected 1 or more, got {size}")
+        if not 0 <= val_fraction < 1:
+            raise UserError(f"--data.val_fraction: expected 0 or more, and less than 1, got {val_fraction}")
+        if not 0 <= split_seed < 2**32:
+            raise UserError(f"--data.split_seed: expected 0 to {2**32 - 1}, got {split_seed}")
+        self.data_dir, self.verify = data_dir, verify
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
+        self.splits: dict[str, Split] = {}
+
+    def prepare_data(self) -> None:
+        self.setup()  # Lightning calls this in one process before `setup` in all: missing files are downloaded once
+
+    def setup(self, stage: str | None = None) -> None:
+        """Fills `splits`: those of train, val and test that have images. Raises DataError, see `files.load`."""
+        if self.splits:
+            return
+        tensors = files.load(self.data_dir, self.verify)
+
+        def whole(part: str) -> Split:
+            images, labels = tensors[f"{part}-images-idx3-ubyte"], tensors[f"{part}-labels-idx1-ubyte"]
+            return Split(images.unsqueeze(1), labels.long(), torch.arange(len(labels)))
+
+        train_file, test = whole("train"), whole("t10k")
+        train, val = split_indices(len(train_file), self.split_seed, self.val_fraction)
+        splits = {name: replace(train_file, indices=part) for name, part in (("train", train), ("val", val))}
+        self.splits = {name: split for name, split in {**splits, "test": test}.items() if len(split)}
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader(self.splits["train"], self._training_batches())
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        return self.evaluation_dataloader("val") if "val" in self.splits else []
+
+    def test_dataloader(self) -> dict[str, DataLoader]:
+        return {split: self.evaluation_dataloader(split) for split in self.splits}
+
+    def evaluation_dataloader(self, name: str) -> DataLoader:
+        """Every image of a split once, over all processes, in the order of `Split.indices`."""
+        split = self.splits[name]
+        batches = evaluation_batches(split.indices, self.eval_batch_size, *self._rank_and_world_size())
+        return self._loader(split, batches)
+
+    def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        return normalize(images), labels
+
+    def _loader(self, split: Split, batches: Sampler[Tensor] | list[Tensor]) -> DataLoader:
+        return DataLoader(
+            TensorDataset(split.images, split.labels),
+            sampler=batches,
+            batch_size=None,  # the sampler's index tensors are the batches
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # otherwise every epoch would draw from the global generator
+        )
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch under the trainer's limits."""
+        batches, limit = math.ceil(len(self.splits["train"]) / self.batch_size), self.trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        return math.ceil(batches / self.trainer.accumulate_grad_batches)
+
+    def progress(self, step: int) -> tuple[int, int]:
+        """(epoch, batches done in it) after `step` optimiser steps."""
+        epoch, steps = divmod(step, self.steps_per_epoch)
+        return epoch, steps * self.trainer.accumulate_grad_batches
+
+    def images_of_step(self, step: int) -> Tensor:
+        """Indices (B,) in the training file of all images that optimiser step `step`, from 0, uses."""
+        epoch, done = self.progress(step)
+        batches = self._training_batches().global_batches(epoch)
+        return torch.cat(batches[done : done + self.trainer.accumulate_grad_batches])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What determines the images of each step."""
+        order = {"steps_per_epoch": self.steps_per_epoch, "batch_size": self.batch_size, "seed": self.seed}
+        split = {"val_fraction": self.val_fraction, "split_seed": self.split_seed}
+        return {**order, **split, "data": self._digest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises UserError if training would not continue with the images that come next."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        for name, value in self.state_dict().items():
+            if value != state_dict.get(name):
+                was = f"cannot resume: {name} was {state_dict.get(name)}, is now {value}"
+                raise UserError(f"{was}; drop the flags that change it, or start a new run")
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        """SHA-256 of all images and labels."""
+        digest = hashlib.sha256()
+        for split in (self.splits["train"], self.splits["test"]):
+            digest.update(split.images.numpy().data)
+            digest.update(split.labels.numpy().data)
+        return digest.hexdigest()
+
+    def _training_batches(self) -> TrainingBatches:
+        def progress() -> tuple[int, int]:  # by the optimiser steps, which a checkpoint restores
+            return self.progress(self.trainer.global_step) if self.trainer else (0, 0)
+
+        indices = self.splits["train"].indices
+        return TrainingBatches(indices, self.batch_size, self.seed, progress, *self._rank_and_world_size())
+
+
+def data_of(trainer: pl.Trainer) -> FashionMNISTDataModule:
+    """The data module of a running trainer."""
+    return trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it and does not declare it

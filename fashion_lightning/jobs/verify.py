@@ -1,0 +1,73 @@
+"""Whether runs are equal, resume to the same bits and evaluate alike on this machine, tried in real processes."""
+
+import contextlib
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fashion_lightning.errors import WorkError
+from fashion_lightning.jobs import child_process
+from fashion_lightning.storage.run_folders import LOGS, Run
+
+SHORT = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "40"]
+SHORT += ["--inspect.figures", "false", "--inspect.graph", "false", "--inspect.pr_curves", "false"]
+TWO_PROCESSES = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+TIMEOUT_SECONDS = 300
+VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE"}  # or several processes would wait for each other's spinning threads
+
+
+def verify(flags: Sequence[str]) -> dict[str, tuple[list[str], list[str]]]:
+    """Promise to the names of what was compared, and of what differs although it must not.
+
+    Trains by fit with these flags. Raises WorkError if a fit fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="fashion_lightning-verify-") as root, contextlib.ExitStack() as processes:
+        runs = {name: Run(Path(root) / name / LOGS / "version_0") for name in ("first", "second", "killed", "two")}
+
+        def fit(name: str, *more: str) -> subprocess.Popen[bytes]:
+            place = ["--resume", "--trainer.default_root_dir", str(Path(root) / name)]
+            process = child_process.start(["fashion_lightning.fit", *SHORT, *flags, *more, *place], VARIABLES)
+            processes.enter_context(process)  # closes its pipe and waits
+            processes.callback(process.kill)
+            return process
+
+        first, second, interrupted = fit("first"), fit("second"), fit("killed")
+        _kill_after_first_epoch(interrupted, runs["killed"])
+        _wait(first, second)
+        shutil.copytree(Path(root) / "first", Path(root) / "two")  # a finished run, which is only evaluated
+        resumed, evaluated = fit("killed"), fit("two", *TWO_PROCESSES)
+        from fashion_lightning.reports.comparison import contents, different  # seconds, while the processes work
+
+        _wait(resumed, evaluated)
+        found = {name: contents(run) for name, run in runs.items()}
+    pairs = {
+        "two runs are equal to the bit": (found["first"], found["second"]),
+        "a killed run resumes to the same bits": (found["first"], found["killed"]),
+        "two processes evaluate like one": (_counts(found["first"]), _counts(found["two"])),
+    }
+    return {promise: (list(one), different(one, other)) for promise, (one, other) in pairs.items()}
+
+
+def _wait(*processes: subprocess.Popen[bytes]) -> None:
+    for process in processes:
+        child_process.wait(process, TIMEOUT_SECONDS)
+
+
+def _kill_after_first_epoch(process: subprocess.Popen[bytes], run: Run) -> None:
+    while not run.best.is_file():
+        if process.poll() is not None:
+            _wait(process)
+            raise WorkError("a fit ended before it could be killed")
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+
+
+def _counts(contents: dict[str, Any]) -> dict[str, tuple[float, int]]:
+    """Split to accuracy and number of images."""
+    splits = {split: contents["results.json"][split] for split in ("train", "val", "test")}
+    return {split: (values["accuracy"], values["images"]) for split, values in splits.items()}

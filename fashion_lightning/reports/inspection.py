@@ -1,0 +1,117 @@
+"""When a run's figures are drawn and TensorBoard's extras are written. Works in one process, outside training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from torchmetrics import CatMetric
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from fashion_lightning.data.labels import CLASSES
+from fashion_lightning.data.module import data_of
+from fashion_lightning.data.sampling import gathered_order
+from fashion_lightning.reports import figures, tensorboard
+from fashion_lightning.storage.run_folders import Run
+from fashion_lightning.training.record import RunRecord
+
+GRID_IMAGES = slice(12)
+PROJECTOR_IMAGES = slice(2000)
+
+
+@dataclass(frozen=True)
+class InspectionParts:
+    """What to show of a run.
+
+    Args:
+        figures: Whether to draw the figures.
+        graph: Whether TensorBoard gets the network's graph.
+        pr_curves: Whether TensorBoard gets a precision-recall curve for each class of the test set.
+        projector: Whether TensorBoard's projector gets features of test images with thumbnails: some megabytes.
+    """
+
+    figures: bool = True
+    graph: bool = True
+    pr_curves: bool = True
+    projector: bool = False
+
+
+class Inspection(Callback):
+    """Draws figures and writes TensorBoard's extras for the run of `record`, or of `run` the test figures alone."""
+
+    def __init__(self, parts: InspectionParts, record: RunRecord | None = None, run: Run | None = None) -> None:
+        self._parts, self._record, self._tested_run = parts, record, run
+        self._hyperparameters: dict[str, Any] = {}
+        self._logits = CatMetric(nan_strategy="disable")  # gathers from all processes, however many each has
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero or not self._record:
+            return
+        images, labels = data_of(trainer).splits["train"][GRID_IMAGES]
+        self._draw(trainer, "train_images", figures.sample_grid, images.squeeze(1), labels)
+        if writer := tensorboard.writer_of(trainer):
+            tensorboard.add_descriptions(writer, trainer, self._record.config)
+        self._hyperparameters = tensorboard.hyperparameters(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero or not self._record:
+            return
+        for metric in ("loss", "accuracy"):
+            self._draw(trainer, metric, figures.curves, self._record.rows, metric)
+        if self._parts.graph and (writer := tensorboard.writer_of(trainer)):
+            image, _ = data_of(trainer).splits["test"][:1]
+            tensorboard.add_graph(writer, pl_module.get_submodule("network"), image)
+
+    def on_test_batch_end(  # type: ignore[override]  # our test_step returns logits
+        self, trainer: Trainer, pl_module: Any, outputs: Tensor, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if list(data_of(trainer).splits)[dataloader_idx] == "test":
+            self._logits.to(outputs.device).update(outputs)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = data_of(trainer)
+        test = data.splits["test"]
+        gathered = self._logits.compute().float().cpu()  # (N, 10), one process after the other
+        self._logits.reset()
+        if not trainer.is_global_zero or len(gathered) != len(test):  # as under `limit_test_batches`
+            return
+        images, labels = test[:]
+        order = gathered_order(test.indices, data.eval_batch_size, trainer.world_size)
+        probabilities = gathered.softmax(1)[order.argsort()]
+        counts = multiclass_confusion_matrix(probabilities, labels, len(CLASSES))
+        self._draw_test(trainer, images.squeeze(1), labels, probabilities, counts)
+        if writer := tensorboard.writer_of(trainer):
+            step = trainer.global_step
+            tensorboard.add_class_accuracies(writer, counts, step)
+            if self._parts.pr_curves:
+                tensorboard.add_pr_curves(writer, labels, probabilities, step)
+            if self._parts.projector:
+                tensorboard.add_embedding(writer, pl_module, images[PROJECTOR_IMAGES], labels[PROJECTOR_IMAGES], step)
+            tensorboard.log_hyperparameters(trainer, self._hyperparameters)
+            writer.flush()
+
+    def _draw_test(self, trainer: Trainer, images: Tensor, labels: Tensor, probs: Tensor, counts: Tensor) -> None:
+        """Images (N, 28, 28), labels (N,) and probabilities (N, 10) in the order of the file; counts (10, 10)."""
+        first, predictions = (images[GRID_IMAGES], labels[GRID_IMAGES]), probs.argmax(1)[GRID_IMAGES]
+        self._draw(trainer, "predictions", figures.prediction_grid, first[0], predictions, first[1])
+        self._draw(trainer, "mistakes", figures.mistake_grid, images, probs, labels)
+        self._draw(trainer, "confusion_matrix", figures.confusion_matrix, counts)
+        self._draw(trainer, "class_accuracy", figures.class_accuracies, counts)
+
+    def _draw(self, trainer: Trainer, name: str, draw: Callable[..., Figure], *args: Any) -> None:
+        """Draws and renders once, for the PNG and for TensorBoard."""
+        run = self._record.run if self._record else self._tested_run
+        if not self._parts.figures or not run:
+            return
+        canvas = FigureCanvasAgg(draw(*args))  # without pyplot: needs no display, and nothing has to be closed
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+        run.figures.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(run.figures / f"{name}.png")
+        if writer := tensorboard.writer_of(trainer):
+            writer.add_image(f"figures/{name}", pixels, trainer.global_step, dataformats="HWC")

@@ -1,0 +1,153 @@
+"""What a run prints and writes while it trains: its settings, its heading, and a row for each epoch."""
+
+import csv
+import io
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import RichProgressBar, Timer
+from pytorch_lightning.loggers import CSVLogger
+
+from fashion_lightning.data.module import data_of
+from fashion_lightning.storage.provenance import describe_device, environment
+from fashion_lightning.storage.run_folders import Run
+from fashion_lightning.storage.whole_files import replacing
+from fashion_lightning.training.metrics import metrics_of
+
+COLUMNS = ("epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's, with epochs counted from 1 as in the printed table, short names, and no version number."""
+
+    def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
+        metrics = super().get_metrics(*args)
+        shown = (("loss", "train/loss_step", ".3f"), ("lr", "lr", ".1e"), ("val", "val/accuracy", ".2%"))
+        return {name: format(metrics[key], style) for name, key, style in shown if key in metrics}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}".ljust(len(self.validation_description))
+
+
+class RunRecord(Timer):
+    """Writes `config.yaml`, prints what is trained and a line for each epoch, and writes `metrics.csv`.
+
+    A row holds the epochs and optimiser steps done, the means over the epoch, and the learning rate after it. Time
+    and rows are part of a checkpoint, so that they continue in a resumed run.
+
+    Args:
+        config: Content of `config.yaml`.
+        recipe: Name of the settings; empty for the defaults.
+        duration: When to stop, see Lightning's Timer.
+
+    Attributes:
+        run: None before training, and where Lightning keeps no run folder (`fast_dev_run`).
+        rows: One dict of `COLUMNS` per epoch; a value is None where nothing was measured.
+    """
+
+    def __init__(self, config: str, recipe: str, duration: str | timedelta | dict[str, int] | None = None) -> None:
+        super().__init__(duration)
+        self.config, self.recipe = config, recipe
+        self.run: Run | None = None
+        self.rows: list[dict[str, Any]] = []
+        self._images = 0  # trained on, in all epochs
+        self._validation: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        own = {"rows": self.rows, "images": self._images, "validation": self._validation, "config": self.recipe}
+        return {**super().state_dict(), **own}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.rows, self._images = list(state_dict["rows"]), state_dict["images"]
+        self._validation = dict(state_dict["validation"])
+        self.recipe = self.recipe or state_dict["config"]  # the files of a run need not be named again to resume it
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            log_dir = trainer.log_dir  # a collective call: not only on the rank that writes
+            self.run = Run(Path(log_dir)) if log_dir else None
+            if self.run and not self.run.config.exists():
+                self._write_config(trainer)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_fit_start(trainer)
+        parameters = sum(p.numel() for p in pl_module.parameters())
+        sizes = ", ".join(f"{len(split):,} {name}" for name, split in data_of(trainer).splits.items())
+        pl_module.print(f"device   {describe_device(trainer)}")
+        pl_module.print(f"data     {sizes} images")
+        pl_module.print(f"network  {type(pl_module.network).__name__}, {parameters:,} parameters")
+        pl_module.print(f"run      {self.run.folder if self.run else None}\n")
+        columns = f"{'train loss':>10}{'accuracy':>10}{'val loss':>12}{'accuracy':>10}{'lr':>11}{'seconds':>9}"
+        pl_module.print(f"{'':14}{columns}")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write_config(trainer)  # only now are the settings of a resumed run known to be accepted
+        super().on_train_start(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        super().on_train_batch_end(trainer, *args, **kwargs)
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True  # without it, a run that ends within an epoch ends without validation
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if not trainer.sanity_checking:
+            self._validation = {name: float(trainer.callback_metrics[name]) for name in ("val/loss", "val/accuracy")}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer)
+        training = {f"train/{name}": float(value) for name, value in metrics_of(pl_module, "train").compute().items()}
+        self._images += int(training["train/images"])
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        values = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": lr}
+        row = {column: {**values, **training, **self._validation}.get(column) for column in COLUMNS}
+        self._validation = {}
+        # An epoch that ended early and continues after a resume has one row.
+        self.rows = [*(done for done in self.rows if done["epoch"] < row["epoch"]), row]
+        self._print(row, trainer, pl_module)
+        # A CSVLogger chosen by the user writes its own table under this name.
+        if self.run and trainer.is_global_zero and not any(type(log) is CSVLogger for log in trainer.loggers):
+            self._write_metrics(self.run)
+
+    def results(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What `results.json` says of training."""
+        seconds = self.time_elapsed()
+        return {
+            "fit_seconds": round(seconds, 3),
+            "images_per_second": round(self._images / seconds, 1) if seconds else 0.0,
+            "epochs": len(self.rows),
+            "steps": trainer.global_step,
+            "parameters": sum(p.numel() for p in pl_module.parameters()),
+            "seed": data_of(trainer).seed,
+            **environment(trainer),
+            "config": self.recipe or "default",
+        }
+
+    def _print(self, row: dict[str, Any], trainer: Trainer, pl_module: LightningModule) -> None:
+        epoch = f"epoch {row['epoch']}" + (f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else "")
+        training = f"{row['train/loss']:10.4f}{row['train/accuracy']:10.2%}"
+        validation = f"{'none':>12}{'none':>10}"
+        if row["val/loss"] is not None:
+            validation = f"{row['val/loss']:12.4f}{row['val/accuracy']:10.2%}"
+        pl_module.print(f"{epoch:14}{training}{validation}{row['lr']:11.2e}{self.time_elapsed():9.0f}")
+
+    def _write_config(self, trainer: Trainer) -> None:
+        """Atomically, unlike Lightning's callback: half a file would parse as other settings."""
+        if self.run and trainer.is_global_zero:
+            with replacing(self.run.config) as stream:
+                stream.write(self.config.encode())
+
+    def _write_metrics(self, run: Run) -> None:
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, COLUMNS)
+        table.writeheader()
+        table.writerows(self.rows)
+        try:
+            with replacing(run.metrics) as stream:
+                stream.write(text.getvalue().encode())
+        except OSError as error:  # the rows are in the checkpoints too
+            warnings.warn(f"cannot write {run.metrics}: {error.strerror}", stacklevel=2)

@@ -1,0 +1,252 @@
+"""The promise of the command line: settings from flags, files and runs, and one line where they are wrong."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+from fashion_lightning import fit, test
+from fashion_lightning.command_line.settings import resolve
+from fashion_lightning.jobs.start import Start
+
+MISTAKES = [
+    ("--data.verify false --data.data_dir nothing", "expected train-images-idx3-ubyte, .* in nothing/"),
+    ("--ckpt_path best", "--ckpt_path best: expected best, last, run:N or the path"),
+    ("--trainer.max_epoch 3", r"unknown flag --trainer\.max_epoch; did you mean --trainer\.max_epochs\?"),
+    ("--data.batch 3", r"unknown flag --data\.batch\b"),
+    ("--nonsense", "unknown flag --nonsense$"),
+    ("stray", "unknown argument stray$"),
+    ("--model.network FashionCN", r"--model\.network: .* got FashionCN; did you mean FashionCNN\?"),
+    ("--model.network nowhere.Net", r"--model\.network: .* there is no module nowhere"),
+    ("--model.network torch.nn.Identity", r"--model\.network: expected logits \(B, 10\) .*, got \(2, 1, 28, 28\)"),
+    ("--model.network.num_classes 12", r"--model\.network: expected logits \(B, 10\) .*, got \(2, 12\)"),
+    ("--model.network torch.nn.LazyLinear --model.network.out_features 10", r"--model\.network: expected logits"),
+    (
+        "--model.network torch.nn.Bilinear --model.network.in1_features 1 --model.network.in2_features 1"
+        " --model.network.out_features 1",
+        r"--model\.network: cannot use images \(B, 1, 28, 28\): .*input2",
+    ),
+    ("--model.optimizer Adamm", r"--model\.optimizer: .* got Adamm; did you mean Adam\?"),
+    ("--model.lr_scheduler StepL", r"--model\.lr_scheduler: .* did you mean StepLR\?"),
+    ("--model.optimizer SGD --model.optimizer.lrr 1", r"unknown flag --model\.optimizer\.lrr"),
+    ("--model.lr_scheduler ReduceLROnPlateau", r"expected the path of a class, .* torch\.optim\.lr_scheduler\.Reduce"),
+    (
+        "--model.lr_scheduler torch.optim.lr_scheduler.ReduceLROnPlateau",
+        r"--model\.lr_scheduler: expected a schedule by the step, got ReduceLROnPlateau",
+    ),
+    ("--model.optimizer.lr -1", r"--model\.optimizer.*: Invalid learning rate: -1"),
+    ("--model.optimizer.lr x", r"--model\.optimizer\.lr: expected float.*, got x"),
+    ("--data.batch_size many", r"--data\.batch_size: expected int, got many$"),
+    ("--data.batch_size 0", r"--data\.batch_size: expected 1 or more, got 0$"),
+    ("--data.split_seed -1", r"--data\.split_seed: expected 0 to 4294967295, got -1$"),
+    ("--seed_everything true", "--seed_everything: expected int, got [Tt]rue$"),
+    ("--seed_everything -1", "--seed_everything: expected 0 to 4294967295, got -1$"),
+    ("--trainer.max_epochs x", r"--trainer\.max_epochs: expected int, null, got x$"),
+    ("--trainer.precision bf17", r"--trainer\.precision: expected .*bf16-mixed.*, got bf17$"),
+    ("--trainer.accelerator gpu", r"gpu.* use --trainer\.accelerator cpu or auto$"),
+    ("--trainer.accelerator xpuu", "invalid accelerator name"),
+    (
+        "--trainer.accumulate_grad_batches 5 --trainer.val_check_interval 0.2",
+        r"--trainer\.val_check_interval: expected a multiple of the 5 --trainer\.accumulate_grad_batches, got 0\.2",
+    ),
+    ("--trainer.overfit_batches 2", r"--trainer\.overfit_batches: expected 0"),
+    ("--config typo.yaml", r"unknown key trainer\.max_epoch; did you mean trainer\.max_epochs\?"),
+    ("--config class.yaml", r"--model\.network: .* did you mean FashionCNN\?"),
+    ("--config broken.yaml", "parsing config"),
+    ("--config type.yaml", r"--data\.batch_size: expected int, got many$"),
+    ("--config text.yaml", "Unexpected config: no settings"),
+    ("--config gone.yaml", "--config: .*does not exist.*gone.yaml"),
+]
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """YAML files with one mistake each, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "typo.yaml").write_text("trainer:\n  max_epoch: 3\n")
+    (tmp_path / "class.yaml").write_text("model:\n  network: FashionCN\n")
+    (tmp_path / "broken.yaml").write_text("a: [1,\n")
+    (tmp_path / "type.yaml").write_text("data:\n  batch_size: many\n")
+    (tmp_path / "text.yaml").write_text("no settings\n")
+
+
+@pytest.mark.parametrize(("flags", "message"), MISTAKES)
+@pytest.mark.usefixtures("files")
+def test_bad_input_gets_one_line_and_exit_2(flags, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        fit.main(flags.split())
+    assert exit_.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    [line] = shown.err.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(message, line)
+    assert not Path("lightning_logs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("flags", "message"), MISTAKES)
+@pytest.mark.usefixtures("files")
+def test_bad_input_gets_one_line_in_a_real_process(flags, message, run_module):
+    done = run_module("fit", *flags.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(message, line)
+
+
+def test_errors_are_one_line_in_a_real_process_too(run_module):
+    done = run_module("fit", "--trainer.acelerator", "cpu")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: unknown flag --trainer.acelerator; did you mean --trainer.accelerator?\n"
+
+
+def test_a_damaged_or_foreign_checkpoint_is_named(tiny_args, capsys):
+    fit.main(tiny_args)
+    best = Path("lightning_logs/version_0/checkpoints/best.ckpt")
+    whole = best.read_bytes()
+    capsys.readouterr()
+    for content in (whole[: len(whole) // 2], b"", b"text"):
+        best.write_bytes(content)
+        for job in (test.main, fit.main):
+            with pytest.raises(SystemExit) as exit_:
+                job(["--ckpt_path", str(best)])
+            assert exit_.value.code == 2
+            [line] = capsys.readouterr().err.splitlines()
+            assert f"{best} is not a whole checkpoint" in line
+            assert "whole ones beside it: lightning_logs/version_0/checkpoints/last.ckpt" in line
+
+
+def test_an_optimizer_cannot_be_changed_on_the_way(tiny_args, capsys):
+    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        fit.main(["--ckpt_path", "last", "--model.optimizer.lr", "0.05"])
+    assert exit_.value.code == 2
+    assert "cannot resume with another optimiser or schedule" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", ["--trainer.max_epochs 0", "--trainer.log_every_n_steps 0"])
+def test_nothing_to_do_is_no_error(tiny_args, flags):
+    assert fit.main([*tiny_args, *flags.split()])["test"]["images"] == 203
+
+
+def test_what_differs_from_the_run_is_said(tiny_args, capsys):
+    fit.main(tiny_args)
+    capsys.readouterr()
+    test.main(["--data.eval_batch_size", "10", "--trainer.precision", "bf16-mixed"])
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("differs")]
+    assert said == [
+        "differs     --trainer.precision: bf16-mixed, in the run of the checkpoint None",
+        "differs     --data.eval_batch_size: 10, in the run of the checkpoint 16",
+    ]
+
+
+def test_printed_settings_are_accepted_and_win_from_left_to_right(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def printed(*flags):
+        with pytest.raises(SystemExit) as exit_:
+            fit.main([*flags, "--print_config"])
+        assert exit_.value.code == 0
+        return capsys.readouterr().out
+
+    (tmp_path / "a.yaml").write_text(printed("--trainer.max_epochs", "7", "--data.batch_size", "30"))
+    (tmp_path / "b.yaml").write_text("trainer:\n  max_epochs: 8\n")
+    assert printed("--config", "a.yaml") == (tmp_path / "a.yaml").read_text()
+    both = printed("--config", "a.yaml", "--config", "b.yaml", "--data.batch_size", "20")
+    assert "max_epochs: 8\n" in both
+    assert "batch_size: 20\n" in both
+
+
+def test_the_assignment_is_the_default(capsys):
+    with pytest.raises(SystemExit):
+        fit.main(["--print_config"])
+    out = capsys.readouterr().out
+    for setting in (
+        "seed_everything: 0",
+        "max_epochs: 5",
+        "accelerator: auto",
+        "deterministic: true",
+        "class_path: fashion_lightning.FashionCNN",
+        "class_path: torch.optim.Adam",
+        "lr: 0.01",
+        "gamma: 0.999",
+        "batch_size: 60",
+        "split_seed: 0",
+    ):
+        assert f"{setting}\n" in out
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+def test_precision_is_a_flag(tiny_args, precision):
+    assert fit.main([*tiny_args, "--trainer.precision", precision])["test"]["accuracy"] > 0.5
+
+
+@pytest.fixture
+def two_runs(tmp_path, monkeypatch) -> Path:
+    """Run 0 is finished, the newer run 1 has lost its last checkpoint, but not the one before."""
+    monkeypatch.chdir(tmp_path)
+    for version in (0, 1):
+        shutil.copytree(ROOT / "tests" / "old_run", f"lightning_logs/version_{version}")
+    checkpoints = Path("lightning_logs/version_1/checkpoints")
+    (checkpoints / "last.ckpt").rename(checkpoints / "previous.ckpt")
+    (checkpoints / "last.ckpt").write_bytes(b"half")
+    return tmp_path
+
+
+def test_what_to_start_from_is_resolved_without_a_trainer(two_runs):
+    new = resolve("fit", [])
+    assert (new.start, new.recipe, new.root) == (Start(), "", Path("."))
+
+    best = resolve("test", [])
+    assert best.start.checkpoint.path == Path("lightning_logs/version_1/checkpoints/best.ckpt")
+    assert best.start.run.number == 1
+    assert best.start.departures == ()
+    assert best.config.data.batch_size == 20  # of the run
+
+    with pytest.warns(
+        UserWarning, match=r"last\.ckpt is not a whole checkpoint .*; resuming from the checkpoint before"
+    ):
+        resumed = resolve("fit", ["--resume", "--data.batch_size", "40"])
+    assert resumed.start.checkpoint.path == Path("lightning_logs/version_1/checkpoints/previous.ckpt")
+    assert resumed.start.checkpoint.content["global_step"] == 20
+    assert resumed.start.departures == ("--data.batch_size: 40, in the run of the checkpoint 20",)
+
+    named = resolve("fit", ["--ckpt_path", "run:0"])
+    assert named.start.checkpoint.path == Path("lightning_logs/version_0/checkpoints/last.ckpt")
+    assert named.start.run.number == 0
+
+
+def test_a_run_without_a_checkpoint_is_started_from_the_beginning(two_runs):
+    shutil.rmtree("lightning_logs/version_1/checkpoints")
+    start = resolve("fit", ["--resume"]).start
+    assert (start.checkpoint, start.run.number) == (None, 1)
+
+
+def test_the_settings_of_a_run_are_those_that_it_writes(two_runs):
+    written = Path("lightning_logs/version_0/config.yaml").read_text()
+    for flags in (["--config", "lightning_logs/version_0/config.yaml"], ["--ckpt_path", "run:0"]):
+        settings = resolve("fit", flags)
+        assert settings.yaml == written
+        assert settings.recipe == ""  # a file that a run wrote is no recipe
+
+
+def test_a_checkpoint_is_read_once_per_command(tiny_args, monkeypatch):
+    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
+    loaded: list[str] = []
+    load = torch.load
+
+    def recorded(path, **kwargs):
+        loaded.append(Path(path).name)
+        return load(path, **kwargs)
+
+    monkeypatch.setattr(torch, "load", recorded)
+    fit.main([*tiny_args, "--resume"])
+    assert loaded == ["last.ckpt", "best.ckpt"]  # the second one is evaluated at the end
+    loaded.clear()
+    test.main([])
+    assert loaded == ["best.ckpt"]
