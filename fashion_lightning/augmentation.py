@@ -1,7 +1,4 @@
-"""Random changes of training images, drawn for each image. Knows no training.
-
-Draws come from PyTorch's global generator, which a fit seeds for every step, so that a resumed run draws the same.
-"""
+"""Random changes of training images, by PyTorch's global generator, which a fit seeds for every step."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +10,7 @@ BLACK = -1.0  # of normalized images
 class Augmentation(nn.Module):
     """Mirrors images left to right, shifts them, and covers a square, which may lie partly outside the image.
 
-    torchvision's transforms draw once for a whole batch.
+    Draws for each image; torchvision's transforms draw once for a whole batch.
 
     Args:
         mirror: Whether each image is mirrored with probability 0.5.
@@ -31,23 +28,21 @@ class Augmentation(nn.Module):
             is_mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
             images = torch.where(is_mirrored, images.flip(-1), images)
         if self.shift:
-            images = _shifted(images, self.shift)
+            images = self._shifted(images)
         if self.cutout:
-            rows, columns = (_covered(images, size, self.cutout) for size in images.shape[2:])
+            rows, columns = (self._covered(images, size) for size in images.shape[2:])
             images = images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0.0)
         return images
 
+    def _shifted(self, images: Tensor) -> Tensor:
+        count, _, height, width = images.shape
+        padded = F.pad(images, [self.shift] * 4, value=BLACK)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, 1, 2 shift + 1, 2 shift + 1, H, W), a view
+        down, right = torch.randint(2 * self.shift + 1, (2, count), device=images.device)
+        return windows[torch.arange(count, device=images.device), :, down, right]
 
-def _shifted(images: Tensor, most: int) -> Tensor:
-    count, _, height, width = images.shape
-    padded = F.pad(images, [most] * 4, value=BLACK)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, 1, 2 most + 1, 2 most + 1, H, W), a view
-    down, right = torch.randint(2 * most + 1, (2, count), device=images.device)
-    return windows[torch.arange(count, device=images.device), :, down, right]
-
-
-def _covered(images: Tensor, size: int, length: int) -> Tensor:
-    """Which rows or columns, of `size`, an image's square covers: (B, size) bool."""
-    first = torch.randint(size, (len(images), 1), device=images.device) - length // 2  # the center is on the image
-    places = torch.arange(size, device=images.device)
-    return (places >= first) & (places < first + length)
+    def _covered(self, images: Tensor, size: int) -> Tensor:
+        """Which rows or columns, of `size`, an image's square covers: (B, size) bool."""
+        center = torch.randint(size, (len(images), 1), device=images.device)
+        places = torch.arange(size, device=images.device) - (center - self.cutout // 2)
+        return (places >= 0) & (places < self.cutout)

@@ -23,8 +23,7 @@ class FashionClassifier(pl.LightningModule):
     Logs for every epoch, as means over its images: `train/loss`, `train/accuracy`, `val/loss`, `val/accuracy`;
     every `log_every_n_steps`: `train/loss_step`, the mean over that batch, and `lr`, the learning rate after that step.
     `trainer.test` reports `<split>/loss`, `<split>/accuracy` and `<split>/images`, the number of images evaluated, of
-    every split that has a loader; all are in `trainer.callback_metrics`, and those of `test` are logged.
-    Losses are in nats, accuracies in [0, 1].
+    every split that has a loader, in `trainer.callback_metrics`. Losses are in nats, accuracies in [0, 1].
 
     Args:
         network: Makes the network: float images (B, 1, 28, 28) to logits (B, classes).
@@ -47,18 +46,14 @@ class FashionClassifier(pl.LightningModule):
         super().__init__()
         self.network = network()
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        self.augmentation, self.label_smoothing = augmentation(), label_smoothing
-        self.mirror_at_test = mirror_at_test
+        self.augmentation, self.label_smoothing, self.mirror_at_test = augmentation(), label_smoothing, mirror_at_test
         self.train_metrics, self.val_metrics, self.test_metrics = SplitMetrics(), SplitMetrics(), SplitMetrics()
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # fewer arguments than Lightning's, on purpose
         cls, checkpoint_path: str | Path, map_location: str | torch.device = "cpu", **arguments: Any
     ) -> "FashionClassifier":
-        """Loads weights only, into a model of these `arguments`. Raises CheckpointError, see `checkpoints.read`.
-
-        Lightning's method also accepts URLs, and classes named in the file.
-        """
+        """Weights alone; Lightning's also takes URLs and class names. Raises CheckpointError as `checkpoints.read`."""
         model = cls(**arguments)
         model.load_state_dict(read(Path(checkpoint_path)).content["state_dict"])
         return model.to(map_location)

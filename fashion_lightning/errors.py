@@ -18,13 +18,9 @@ class CheckpointError(UserError):
 
 
 class WorkError(UserError):
-    """The work itself went wrong: training diverged, a promise does not hold."""
+    """The work itself went wrong: training diverged, a checkpoint could not be saved, a promise does not hold."""
 
     status = 1
-
-
-class SaveError(WorkError):
-    """Some of the work could not be saved."""
 
 
 class Stopped(BaseException):

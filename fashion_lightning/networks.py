@@ -37,8 +37,7 @@ class PatchWhitening(nn.Module):
 
     The filters are the principal components of the 3x3 patches of the first training batch, divided by their standard
     deviations, and the same with opposite sign, since a ReLU follows: twice as many as `components`, of which there
-    are nine. From airbench (Jordan, arXiv 2404.00498). With several processes, all use those of the first one after
-    its first step.
+    are nine. From airbench (Jordan, arXiv 2404.00498). After step 1, several processes use those of the first one.
     """
 
     def __init__(self, components: int = 8) -> None:
@@ -94,11 +93,8 @@ class WhitenedCNN(nn.Module):
 class ResidualCNN(nn.Module):
     """Accurate for its size. A stage is a 3x3 convolution, a residual pair of them, and a 2x2 max pool.
 
-    Batch norm and ReLU follow each convolution. The last pool covers the whole map.
-
-    Args:
-        widths: Channels of the stages, one to four.
-        whitening: Whether patch whitening and a pool come first, so that the first stage works on 14x14 maps.
+    `widths` are the channels of one to four stages. Batch norm and ReLU follow each convolution. The last pool covers
+    the whole map. With `whitening`, patch whitening and a pool come first: the first stage works on 14x14 maps.
     """
 
     def __init__(self, widths: tuple[int, ...] = (16, 48, 96), whitening: bool = False) -> None:

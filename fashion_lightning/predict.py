@@ -1,8 +1,7 @@
 """usage: python -m fashion_lightning.predict PICTURE_OR_FOLDER ... [--flag VALUE ...]
 
 Predicts the class of garments on photographs of your own.
-They may have any format, size and colour, be transparent or not, on a light or dark background. Files that are no
-pictures are named and skipped, and the exit status is then 1.
+They may have any format, size and colour. Files that are no pictures are named and skipped, with exit status 1.
 
 examples
   python -m fashion_lightning.predict photo.jpg

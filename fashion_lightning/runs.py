@@ -4,13 +4,11 @@ Lists the runs in lightning_logs with their settings, times and accuracies.
 The value under checkpoint goes into --ckpt_path of any command.
 
 examples
-  python -m fashion_lightning.runs
   python -m fashion_lightning.runs --sort val_accuracy
 
 flags
   --sort KEY                         the newest, best or fastest first
   --trainer.default_root_dir FOLDER  what holds lightning_logs, if not the current folder
-  --version                          the version
 """
 
 from argparse import ArgumentError
@@ -19,17 +17,16 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 
-from fashion_lightning.command_line import help
+from fashion_lightning.command_line.command import answer_help
 from fashion_lightning.command_line.messages import explain
 from fashion_lightning.errors import UserError, reported
-from fashion_lightning.reports.results import summarize
-from fashion_lightning.reports.tables import print_runs
+from fashion_lightning.reports.results import print_runs, summarize
 from fashion_lightning.storage.run_folders import LOGS, runs
 
 
 def main(args: list[str] | None = None) -> list[dict[str, Any]]:
     """Returns the rows of the table."""
-    help.answer(__doc__, args)
+    answer_help(__doc__, args)
     parser = ArgumentParser(allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--sort", type=Literal["when", "val_accuracy", "test_accuracy", "fit_seconds"], default="when")
     parser.add_argument("--trainer.default_root_dir", type=str, default=".")

@@ -5,11 +5,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 class RiseAndFall(LambdaLR):
-    """Rises linearly to the optimiser's learning rate, then falls linearly to zero, reached after the last step.
+    """Rises linearly to the optimiser's learning rate, then falls linearly to zero, reached after `total_steps`.
 
     Args:
-        total_steps: Optimiser steps until zero.
-        rise: Share of them in which the learning rate rises.
+        rise: Share of the steps in which the learning rate rises.
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int, rise: float = 0.2) -> None:

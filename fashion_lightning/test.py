@@ -6,7 +6,6 @@ The settings are those of the run; flags win over them.
 examples
   python -m fashion_lightning.test
   python -m fashion_lightning.test --ckpt_path run:3
-  python -m fashion_lightning.test --ckpt_path lightning_logs/version_0/checkpoints/last.ckpt
 
 flags that people use
 """

@@ -4,22 +4,21 @@ Checks that runs are equal to the bit, resume to the same bits, and evaluate ali
 Trains for some seconds, four times. Flags are those of fit, and go to every run.
 
 examples
-  python -m fashion_lightning.verify
   python -m fashion_lightning.verify --trainer.precision bf16-mixed
 """
 
 import sys
 import time
 
-from fashion_lightning.command_line import help
+from fashion_lightning.command_line.command import answer_help
 from fashion_lightning.errors import WorkError, reported
 from fashion_lightning.jobs import verify
-from fashion_lightning.reports.tables import print_promises
+from fashion_lightning.reports.results import print_promises
 
 
 def main(args: list[str] | None = None) -> dict[str, list[str]]:
     """Returns promise to the names of what differs; exits with 1 if anything does."""
-    help.answer(__doc__, args)
+    answer_help(__doc__, args)
     with reported():
         start = time.monotonic()
         print("trains four times for some seconds, in real processes")

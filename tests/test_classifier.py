@@ -17,12 +17,7 @@ def data(tiny_data):
 
 
 def trainer(tmp_path, **kwargs):
-    defaults = {
-        "max_epochs": 1,
-        "accelerator": "cpu",
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
+    defaults = {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
     return pl.Trainer(default_root_dir=tmp_path, **{**defaults, **kwargs})
 
 
@@ -48,8 +43,7 @@ def test_means_are_over_images_with_a_ragged_batch(tmp_path, data):
     """A hand count: rate zero and no batch norm, so that every epoch sees the same function."""
     torch.manual_seed(0)
     model = FashionClassifier(
-        network=lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10)),
-        optimizer=lambda params: SGD(params, lr=0.0),
+        network=lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), optimizer=lambda params: SGD(params, lr=0.0)
     )
     recorder = Recorder()
     fitter = trainer(tmp_path, max_epochs=2, callbacks=[recorder])

@@ -9,7 +9,8 @@ import torch
 from conftest import write_data, write_idx
 
 from fashion_lightning.data import files
-from fashion_lightning.data.files import DataError, load
+from fashion_lightning.data.files import load
+from fashion_lightning.errors import UserError
 
 IMAGES = "train-images-idx3-ubyte"
 
@@ -82,7 +83,7 @@ def test_sets_a_damaged_file_aside_and_says_so(published, damage):
     path.write_bytes(damaged)
     warning = f"{path.name} is damaged.*set aside as {path.name}.bad"
     missing = r"could not be downloaded .*no network"
-    with pytest.warns(UserWarning, match=warning), pytest.raises(DataError, match=missing):
+    with pytest.warns(UserWarning, match=warning), pytest.raises(UserError, match=missing):
         load(published)
     assert path.with_name(f"{path.name}.bad").read_bytes() == damaged
     assert not path.exists()
@@ -91,7 +92,7 @@ def test_sets_a_damaged_file_aside_and_says_so(published, damage):
 def test_keeps_every_file_set_aside(published):
     for content in (b"one", b"two", b"three"):
         (published / IMAGES).write_bytes(content)
-        with pytest.warns(UserWarning, match="set aside"), pytest.raises(DataError):
+        with pytest.warns(UserWarning, match="set aside"), pytest.raises(UserError):
             load(published)
     kept = [path.read_bytes() for path in sorted(published.glob("*.bad*"))]
     assert kept == [b"one", b"two", b"three"]
@@ -101,7 +102,7 @@ def test_leaves_the_package_s_files_alone(published):
     files.DEBIAN_DIR.mkdir()
     (published / IMAGES).unlink()
     (files.DEBIAN_DIR / IMAGES).write_bytes(b"broken")
-    with pytest.warns(UserWarning, match="apt-get install --reinstall"), pytest.raises(DataError):
+    with pytest.warns(UserWarning, match="apt-get install --reinstall"), pytest.raises(UserError):
         load(published)
     assert (files.DEBIAN_DIR / IMAGES).read_bytes() == b"broken"
 
@@ -112,7 +113,7 @@ def test_a_small_file_cannot_fill_the_memory(published):
         for _ in range(100):
             stream.write(bytes(2**20))
     assert len(files._read(published / f"{IMAGES}.gz", limit=1000)) == 1000
-    with pytest.warns(UserWarning, match="damaged"), pytest.raises(DataError):
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(UserError):
         load(published)
 
 
@@ -142,17 +143,14 @@ def test_a_damaged_download_is_not_kept(published, monkeypatch):
         return folder
 
     monkeypatch.setattr(files, "_from_torchvision", unpack)
-    with (
-        pytest.warns(UserWarning, match="damaged"),
-        pytest.raises(DataError, match=r"torchvision: .* damaged"),
-    ):
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(UserError, match=r"torchvision: .* damaged"):
         load(published)
     assert IMAGES not in listing(published)
 
 
 def test_the_message_says_where_to_put_what(published):
     (published / IMAGES).unlink()
-    with pytest.raises(DataError) as error:
+    with pytest.raises(UserError) as error:
         load(published)
     message = str(error.value)
     assert "\n" not in message
@@ -173,14 +171,14 @@ def test_the_message_says_where_to_put_what(published):
 def test_unverified_files_must_still_make_sense(tmp_path, name, array, message):
     folder = write_data(tmp_path / "data")
     write_idx(folder / name, array)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         load(folder, verify=False)
 
 
 def test_unverified_files_are_never_mixed_with_fetched_ones(tmp_path):
     folder = write_data(tmp_path / "data")
     (folder / IMAGES).unlink()
-    with pytest.raises(DataError, match=f"{IMAGES} .*found none"):
+    with pytest.raises(UserError, match=f"{IMAGES} .*found none"):
         load(folder, verify=False)
 
 
@@ -188,7 +186,7 @@ def test_a_header_that_lies_is_found(tmp_path):
     folder = write_data(tmp_path / "data")
     with open(folder / IMAGES, "ab") as stream:
         stream.write(b"x")
-    with pytest.raises(DataError, match="got 196001"):
+    with pytest.raises(UserError, match="got 196001"):
         load(folder, verify=False)
 
 

@@ -65,15 +65,7 @@ def test_the_run_folder_explains_itself(tiny_args):
     assert results["images_per_second"] == pytest.approx(400 / results["fit_seconds"], rel=0.01)
 
     table = rows()
-    assert list(table[0]) == [
-        "epoch",
-        "step",
-        "train/loss",
-        "train/accuracy",
-        "val/loss",
-        "val/accuracy",
-        "lr",
-    ]
+    assert list(table[0]) == ["epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr"]
     assert [(row["epoch"], row["step"]) for row in table] == [("1", "10"), ("2", "20")]
     assert [float(row["lr"]) for row in table] == pytest.approx([0.01 * 0.999**10, 0.01 * 0.999**20])
     best = max(table, key=lambda row: float(row["val/accuracy"]))
@@ -164,8 +156,7 @@ def test_a_run_may_end_within_an_epoch(tiny_args):
 
 
 @pytest.mark.parametrize(
-    "flags",
-    [["--trainer.logger", "false"], ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "."]],
+    "flags", [["--trainer.logger", "false"], ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "."]]
 )
 def test_works_without_tensorboard(tiny_args, flags):
     results = fit.main([*tiny_args, *flags])

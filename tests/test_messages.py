@@ -19,19 +19,16 @@ RECORDED = [
     ),
     ("unrecognized arguments: --nonsense", "unknown flag --nonsense"),
     ("unrecognized arguments: photo.png", "unknown argument photo.png"),
-    (
-        "Group 'data' does not accept option 'batchsize'",
-        "unknown key data.batchsize; did you mean data.batch_size?",
-    ),
+    ("Group 'data' does not accept option 'batchsize'", "unknown key data.batchsize; did you mean data.batch_size?"),
     ("No supported gpu backend found!", "No supported gpu backend found: use --trainer.accelerator cpu or auto"),
     (
         f"Parser key \"model.network\":\n  {CALLABLE}: Option 'widths' is not accepted. Got value: "
         "Namespace(class_path='fashion_lightning.FashionCNN', init_args=Namespace(widths='3'))",
-        "unknown flag --model.network.widths: the class chosen for --model.network has no such argument",
+        "unknown flag --model.network.widths: the chosen class has no such argument",
     ),
     (
-        'Parser key "model.lr_scheduler":\n\n  - Expected a path but ReduceLROnPlateau either not accessible or \n'
-        "  - Multiple subclasses with name ReduceLROnPlateau. Give the full class path to avoid ambiguity: "
+        'Parser key "model.lr_scheduler":\n\n  - Expected a path but ReduceLROnPlateau either not accessible or '
+        "invalid\n  - Multiple subclasses with name ReduceLROnPlateau. Give the full class path to avoid ambiguity: "
         "torch.optim.lr_scheduler.ReduceLROnPlateau, pytorch_lightning.cli.ReduceLROnPlateau.",
         "--model.lr_scheduler: expected the path of a class, got ReduceLROnPlateau, which may mean "
         "torch.optim.lr_scheduler.ReduceLROnPlateau, pytorch_lightning.cli.ReduceLROnPlateau",
@@ -44,7 +41,7 @@ RECORDED = [
     (
         'Parser key "model.network":\n\n  - Expected a path but nowhere.Net either not accessible or invalid\n'
         f"  - {CALLABLE}: No module named 'nowhere'. Got value: nowhere.Net",
-        "--model.network: expected the name or path of a class, but there is no module nowhere",
+        "--model.network: expected a class or its path, but there is no module nowhere",
     ),
     (
         'Parser key "trainer.max_epochs":\n  Does not validate against any of the Union subtypes\n'

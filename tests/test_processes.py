@@ -210,9 +210,10 @@ def test_missing_data_are_said_once_and_before_any_process_starts(tiny_args, tmp
 
 def data_are_gone_for_the_first() -> None:
     from fashion_lightning.data import files
+    from fashion_lightning.errors import UserError
 
     if os.environ["RANK"] == "0":
-        files.load = lambda *args: (_ for _ in ()).throw(files.DataError("the disk is gone"))
+        files.load = lambda *args: (_ for _ in ()).throw(UserError("the disk is gone"))
 
 
 def test_data_that_fail_in_the_first_process_end_all(numbered, tmp_path):

@@ -23,11 +23,7 @@ def test_runs_are_listed_by_number_newest_first(root):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [
-        ("best", "version_10/checkpoints/best.ckpt"),
-        ("last", "version_10/checkpoints/last.ckpt"),
-        ("run:2", None),
-    ],
+    [("best", "version_10/checkpoints/best.ckpt"), ("last", "version_10/checkpoints/last.ckpt"), ("run:2", None)],
 )
 def test_finds_by_name(root, name, expected):
     assert find_checkpoint(name, root) == root / "lightning_logs" / (expected or "version_2/checkpoints/best.ckpt")

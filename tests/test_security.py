@@ -13,8 +13,7 @@ from conftest import write_data
 
 from fashion_lightning import FashionClassifier
 from fashion_lightning.data import files
-from fashion_lightning.data.files import DataError
-from fashion_lightning.errors import CheckpointError
+from fashion_lightning.errors import CheckpointError, UserError
 from fashion_lightning.networks import FashionCNN
 
 # With it, torch.load takes everything that is not told otherwise.
@@ -121,5 +120,5 @@ def test_data_cannot_fill_the_memory(verify, tmp_path, monkeypatch):
         assert len(content) == files.FILES[bomb.name][0] + 1
         return
     monkeypatch.setattr(files, "MAX_BYTES", 10**6)
-    with pytest.raises(DataError, match="expected at most 1,000,000 bytes, got more"):
+    with pytest.raises(UserError, match="expected at most 1,000,000 bytes, got more"):
         files.load(folder, verify=False)

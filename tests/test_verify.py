@@ -8,11 +8,7 @@ import pytest
 from fashion_lightning import verify
 from fashion_lightning.reports import comparison
 
-PROMISES = [
-    "two runs are equal to the bit",
-    "a killed run resumes to the same bits",
-    "two processes evaluate like one",
-]
+PROMISES = ["two runs are equal to the bit", "a killed run resumes to the same bits", "two processes evaluate like one"]
 
 
 def test_what_holds_is_said(tiny_args):

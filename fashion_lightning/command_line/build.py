@@ -18,17 +18,10 @@ from fashion_lightning.jobs.fit import Fit
 from fashion_lightning.jobs.predict import Predict
 from fashion_lightning.jobs.test import Test
 from fashion_lightning.reports.inspection import Inspection
-from fashion_lightning.storage.checkpoints import DurableCheckpointIO
 from fashion_lightning.storage.run_folders import LOGS
-from fashion_lightning.training.checkpointing import Checkpointing
-from fashion_lightning.training.record import ProgressBar, RunRecord
-from fashion_lightning.training.resuming import ExactResume
-from fashion_lightning.training.stopping import FiniteLoss, SignalStop
+from fashion_lightning.training import checkpointing, record, resuming, stopping
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-
-WITHOUT_RUN: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
-ONE_PROCESS: dict[str, Any] = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 
 
 class RunFolder(CSVLogger):
@@ -43,29 +36,29 @@ class RunFolder(CSVLogger):
 
 def fit(settings: Settings) -> Fit:
     made, start, flags = _instantiate(settings), settings.start, settings.config.trainer
-    checks.check_departures(start.departures)
-    stop, io = SignalStop(), DurableCheckpointIO(start.checkpoint)
-    record = RunRecord(settings.yaml, settings.recipe, flags.max_time)
+    stop, run_record = stopping.SignalStop(), record.RunRecord(settings.yaml, settings.recipe, flags.max_time)
     enabled = flags.enable_checkpointing is not False and not flags.fast_dev_run
-    checkpointing = Checkpointing(stop, io, enabled)
+    checkpoints = checkpointing.Checkpointing(stop, start.checkpoint, enabled)
+    ours: list[pl.Callback] = [stop, run_record, Inspection(made.inspect, run_record)]
+    ours += [stopping.FiniteLoss(), resuming.ExactResume(), checkpoints]
     trainer = _trainer(
         made,
-        [stop, record, Inspection(made.inspect, record), FiniteLoss(), ExactResume(), checkpointing],
+        ours,
         logger=_logger(settings, made.trainer.logger),
-        plugins=[*_as_list(made.trainer.plugins), io],
+        plugins=[*_as_list(made.trainer.plugins), checkpoints.io],
         enable_checkpointing=True,  # Lightning counts ours as a checkpoint callback, even where it writes none
     )
     checks.check_objects(trainer, made.model, made.data)
     if not flags.fast_dev_run:
         checks.check_writable(start.run.folder if start.run else settings.root / LOGS)
     _load(made.data)
-    resume = bool(settings.config.resume)
-    return Fit(trainer, made.model, made.data, record, checkpointing, io, start, resume)
+    return Fit(trainer, made.model, made.data, run_record, checkpoints, start, settings.config.resume)
 
 
 def test(settings: Settings) -> Test:
     made = _instantiate(settings)
-    trainer = _trainer(made, [Inspection(made.inspect, run=settings.start.run), SignalStop()], **WITHOUT_RUN)
+    callbacks = [Inspection(made.inspect, run=settings.start.run), stopping.SignalStop()]
+    trainer = _trainer(made, callbacks, logger=False, enable_checkpointing=False)
     checks.check_objects(trainer, made.model, made.data)
     _load(made.data)
     return Test(trainer, made.model, made.data, settings.start)
@@ -76,7 +69,8 @@ def predict(settings: Settings) -> Predict:
     out = checks.check_output("--out", config.out, (".csv", ".json"))
     sheet = checks.check_output("--sheet", config.sheet, (".png",))
     pictures = photographs.find(config.pictures)
-    trainer = _trainer(made, [SignalStop()], **WITHOUT_RUN, **ONE_PROCESS)
+    alone: dict[str, Any] = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+    trainer = _trainer(made, [stopping.SignalStop()], logger=False, enable_checkpointing=False, **alone)
     checks.check_objects(trainer, made.model, made.data)
     return Predict(trainer, made.model, made.data.eval_batch_size, settings.start, pictures, out, sheet)
 
@@ -91,11 +85,10 @@ def _instantiate(settings: Settings) -> Namespace:
 def _trainer(made: Namespace, callbacks: list[pl.Callback], **arguments: Any) -> pl.Trainer:
     """With the user's arguments and callbacks, and these; a progress bar on a terminal only."""
     show_progress = sys.stdout.isatty() and made.trainer.enable_progress_bar is not False
+    bar = [record.ProgressBar(refresh_rate=50)] if show_progress else []  # a drawing takes a tenth of a step
     arguments |= {"enable_progress_bar": show_progress}
-    bar = [ProgressBar(refresh_rate=50)] if show_progress else []  # a drawing takes a tenth of a step
-    return pl.Trainer(
-        **{**vars(made.trainer), **arguments, "callbacks": [*_as_list(made.trainer.callbacks), *callbacks, *bar]}
-    )
+    arguments |= {"callbacks": [*_as_list(made.trainer.callbacks), *bar, *callbacks]}
+    return pl.Trainer(**{**vars(made.trainer), **arguments})
 
 
 def _logger(settings: Settings, chosen: Logger | list[Logger] | bool | None) -> Logger | list[Logger]:

@@ -12,9 +12,6 @@ from fashion_lightning.data.labels import CLASSES, IMAGE_SIZE
 from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.errors import UserError
 
-# Resuming restores the state of these, which fits no other settings.
-FIXED_ON_RESUME = ("--model.optimizer", "--model.lr_scheduler")
-
 
 def check_objects(trainer: pl.Trainer, model: FashionClassifier, data: FashionMNISTDataModule) -> None:
     """Raises UserError if trainer, model and data do not fit each other."""
@@ -52,13 +49,6 @@ def _check_optimizer(model: FashionClassifier) -> None:
         raise UserError("--model.lr_scheduler: expected a schedule by the step, got ReduceLROnPlateau")
 
 
-def check_departures(departures: Sequence[str]) -> None:
-    """Raises UserError if training cannot be resumed with these settings."""
-    for departure in departures:
-        if departure.startswith(FIXED_ON_RESUME):
-            raise UserError(f"cannot resume with another optimiser or schedule: {departure}")
-
-
 def check_writable(folder: Path) -> None:
     """Raises UserError if files cannot be written in `folder`, or where it would be made."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
@@ -66,18 +56,15 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise UserError(
-            f"--trainer.default_root_dir: expected a folder to write to, but {folder}: {error.strerror}"
-        ) from error
+        expected = "--trainer.default_root_dir: expected a folder to write to"
+        raise UserError(f"{expected}, but {folder}: {error.strerror}") from error
 
 
 def check_output(flag: str, name: str | None, suffixes: Sequence[str]) -> Path | None:
     """Raises UserError if `name` is not a file name that can be used; returns its path."""
-    if name is None:
-        return None
-    path = Path(name)
-    if path.suffix not in suffixes:
+    path = Path(name) if name else None
+    if path and path.suffix not in suffixes:
         raise UserError(f"{flag}: expected a name that ends in {' or '.join(suffixes)}, got {name}")
-    if not path.parent.is_dir():
+    if path and not path.parent.is_dir():
         raise UserError(f"{flag}: expected a file in an existing folder, got {name}")
     return path

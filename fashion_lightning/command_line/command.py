@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import errno
 import gc
+import importlib.metadata
 import io
 import logging
 import os
@@ -13,10 +14,17 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fashion_lightning.command_line import help
 from fashion_lightning.command_line.messages import explain
-from fashion_lightning.errors import SaveError, UserError, reported
+from fashion_lightning.errors import UserError, WorkError, reported
 
+FLAGS = """\
+  --ckpt_path best|last|run:N|PATH   the checkpoint: of the newest run, of run N, or a file
+  --data.data_dir FOLDER             where the four files of Fashion-MNIST are, or are downloaded to
+  --trainer.accelerator auto|cpu|gpu|mps
+  --trainer.default_root_dir FOLDER  what holds lightning_logs, if not the current folder
+  --config FILE                      settings from a YAML file; of files and flags, the last one wins
+  --print_config                     prints all settings as YAML and stops
+  --help_all, --version              every flag with its default; the version"""
 # Warnings of a correct run, each with the reason why it is harmless.
 HARMLESS = {
     r".*LeafSpec.* is deprecated": "Lightning 2.6 uses what torch 2.10 deprecated",
@@ -29,9 +37,21 @@ HARMLESS = {
 }
 
 
+def answer_help(page: str, args: list[str] | None) -> None:
+    """Prints `page` or the version and exits, if that is all that `args` (default: the command line) ask for."""
+    args = sys.argv[1:] if args is None else args
+    if {"-h", "--help"} & set(args):
+        print(page.rstrip())
+    elif "--version" in args:
+        print(f"fashion_lightning {importlib.metadata.version('fashion_lightning')}")
+    else:
+        return
+    raise SystemExit(0)
+
+
 def run(job: str, page: str, args: list[str] | None) -> Any:
     """The result of the job `fit`, `test` or `predict`, done as `args` (default: the command line) say."""
-    help.answer(page + help.FLAGS, args)
+    answer_help(page + FLAGS, args)
     with reported():
         from lightning_fabric.utilities.exceptions import MisconfigurationException
 
@@ -52,7 +72,7 @@ def run(job: str, page: str, args: list[str] | None) -> Any:
             except Exception as error:
                 if not _is_of_full_disk(error):
                     raise
-                raise SaveError(f"{os.strerror(errno.ENOSPC)}: free some space, then use --resume") from error
+                raise WorkError(f"{os.strerror(errno.ENOSPC)}: free some space, then use --resume") from error
 
 
 @contextlib.contextmanager
@@ -65,12 +85,8 @@ def _output() -> Iterator[None]:
     with warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message)
-        warnings.showwarning = _show_warning
+        warnings.showwarning = lambda message, *_, **__: print("warning:", *str(message).split(), file=sys.stderr)
         yield
-
-
-def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _is_of_full_disk(error: BaseException | None) -> bool:
@@ -81,10 +97,7 @@ def _is_of_full_disk(error: BaseException | None) -> bool:
 
 
 def run_process(main: Callable[[], Any]) -> None:
-    """Does `main` and ends the process with its exit status, without delays by torch.
-
-    Returns only by an exception of `main`, other than SystemExit with a number.
-    """
+    """Does `main` and exits with its status, without delays by torch. Raises what `main` raises but SystemExit."""
     # Imports make a million objects that stay; searching them for garbage again and again costs a tenth of the time.
     gc.set_threshold(100_000)
     status = 0

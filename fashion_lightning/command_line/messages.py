@@ -13,27 +13,15 @@ EXPLANATIONS = (
     (r"unrecognized arguments: (?P<word>\S+)", "unknown argument {word}?"),
     (r"^Group '(?P<group>.+)' does not accept option '(?P<option>.+)'", "unknown key {group}.{option}?"),
     (r"^(?P<problem>.*backend found.*?)!?$", "{problem}: use --trainer.accelerator cpu or auto"),
+    (r"Option '(?P<name>.+?)' is not accepted", "unknown flag --{key}.{name}: the chosen class has no such argument"),
     (
-        r"Parser key .*Option '(?P<option>.+?)' is not accepted",
-        "unknown flag --{key}.{option}: the class chosen for --{key} has no such argument",
-    ),
-    (
-        r"Parser key .*Multiple subclasses with name (?P<name>\S+)\. .*: (?P<paths>.+)\.$",
+        r"Multiple subclasses with name (?P<name>\S+)\. .*: (?P<paths>.+)\.$",
         "--{key}: expected the path of a class, got {name}, which may mean {paths}",
     ),
-    (
-        r"Parser key (?!.*Subtypes: \[.*?\] Errors).*Expected a dot import path string: (?P<name>\S+)",
-        "--{key}: expected the name or path of a class, got {name}?",
-    ),
-    (
-        r"Parser key .*No module named '(?P<module>.+?)'",
-        "--{key}: expected the name or path of a class, but there is no module {module}",
-    ),
-    (rf"Parser key .*?Subtypes: \[(?P<types>.*?)\] Errors.*?{GOT}", "--{key}: expected {types}, got {got}"),
-    (
-        rf"Parser key .*?Expected an? (?P<types><class '\w+'>|typing\.Literal\[.*?\]).*?{GOT}",
-        "--{key}: expected {types}, got {got}",
-    ),
+    (rf"Subtypes: \[(?P<types>.*?)\] Errors.*?{GOT}", "--{key}: expected {types}, got {got}"),
+    (r"Expected a dot import path string: (?P<name>\S+)", "--{key}: expected the name or path of a class, got {name}?"),
+    (r"No module named '(?P<name>.+?)'", "--{key}: expected a class or its path, but there is no module {name}"),
+    (rf"Expected an? (?P<types><class '\w+'>|typing\.Literal\[.*?\]).*?{GOT}", "--{key}: expected {types}, got {got}"),
     (r"Parser key [^:]*: ?(?P<problem>.*)", "--{key}: {problem}"),
     (r"(?P<problem>.*)", "{problem}"),
 )

@@ -1,20 +1,40 @@
-"""Settings of a command: its flags, its YAML files, and the run that it starts from. Makes no objects."""
+"""Settings of fit, test and predict: their flags, YAML files, and the run that they start from. Makes no objects.
+
+The assignment's numbers are defaults of the classes that the flags configure; the Trainer's are in `TRAINER_DEFAULTS`.
+"""
 
 import os
 import sys
 import warnings
+from argparse import ArgumentError
 from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse import Namespace
+import pytorch_lightning as pl
+import torch
+from jsonargparse import ActionConfigFile, Namespace
 from pytorch_lightning.cli import LightningArgumentParser
 
-from fashion_lightning.command_line.parser import make_parser, parse
+from fashion_lightning import augmentation, networks, schedules
+from fashion_lightning.classifier import FashionClassifier
+from fashion_lightning.command_line.messages import explain
+from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.errors import CheckpointError, UserError
 from fashion_lightning.jobs.start import Start
+from fashion_lightning.reports.inspection import InspectionParts
 from fashion_lightning.storage.checkpoints import TRAINING_STATE, Checkpoint, read
 from fashion_lightning.storage.run_folders import Run, find_checkpoint, newest_run, run_of
 
+TRAINER_DEFAULTS = {
+    "max_epochs": 5,
+    "devices": 1,  # "auto" would use every GPU, which is another experiment
+    "deterministic": True,
+    "use_distributed_sampler": False,  # the data module shares the batches, without padding
+    "log_every_n_steps": 100,
+    "enable_model_summary": False,  # the heading has it in a line
+}
+# Where classes are looked for by name.
+MODULES = (torch.optim, torch.optim.lr_scheduler, networks, augmentation, schedules)
 COMPARED = ("seed_everything", "model.", "data.", "trainer.")
 NOT_COMPARED = ("data.seed", "trainer.default_root_dir")  # the first is linked to seed_everything
 
@@ -44,18 +64,21 @@ class Settings:
 def resolve(job: str, args: list[str] | None) -> Settings:
     """Settings of fit, test or predict from `args` (default: the command line). Raises UserError if any is wrong."""
     args = sys.argv[1:] if args is None else args
-    parser = make_parser(job)
+    parser = _make_parser(job)
     if "--help_all" in args:
         parser.print_help()
         raise SystemExit(0)
-    config = parse(parser, args)
+    config = _parse(parser, args)
     root = Path(config.trainer.default_root_dir or ".")
     checkpoint, run = _find_start(job, config, root)
     departures: tuple[str, ...] = ()
     if run and run.config.is_file():
         of_run = ["--config", str(run.config)]
-        before, config = parse(parser, of_run), parse(parser, [*of_run, *args])
+        before, config = _parse(parser, of_run), _parse(parser, [*of_run, *args])
         departures = _departures(before, config)
+    fixed = [line for line in departures if line.startswith(("--model.optimizer", "--model.lr_scheduler"))]
+    if job == "fit" and fixed:
+        raise UserError(f"cannot resume with another optimiser or schedule: {fixed[0]}")
     if config.get("resume") and not isinstance(config.trainer.logger, bool | None):
         raise UserError("--resume: expected no --trainer.logger of your own: its folder is not known here")
     if not 0 <= config.seed_everything < 2**32:
@@ -79,10 +102,7 @@ def _find_start(job: str, config: Namespace, root: Path) -> tuple[Checkpoint | N
 
 
 def _last_of_newest(root: Path) -> tuple[Checkpoint | None, Run | None]:
-    """The newest run, and its last whole checkpoint, if it has any.
-
-    Raises CheckpointError if none is whole: to start from the beginning would overwrite what else the run has.
-    """
+    """Raises CheckpointError if none is whole: to start from the beginning would overwrite what else the run has."""
     run = newest_run(root)
     if not run or not run.files("last"):
         return None, run
@@ -100,3 +120,35 @@ def _departures(of_run: Namespace, config: Namespace) -> tuple[str, ...]:
     before, now = vars(of_run.as_flat()), vars(config.as_flat())
     keys = [key for key in now if key.startswith(COMPARED) and key not in NOT_COMPARED and now[key] != before.get(key)]
     return tuple(f"--{key}: {now[key]}, in the run of the checkpoint {before.get(key)}" for key in keys)
+
+
+def _make_parser(job: str) -> LightningArgumentParser:
+    """LightningCLI's parser, with the flags of `job`."""
+    name, header = f"python -m fashion_lightning.{job}", [f"pytorch_lightning=={pl.__version__}"]
+    parser = LightningArgumentParser(name, dump_header=header, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML file with settings.")
+    parser.add_argument("--seed_everything", type=int, default=0, help="Seed of the weights and of the order.")
+    parser.add_lightning_class_args(pl.Trainer, "trainer")
+    parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+    parser.add_lightning_class_args(FashionClassifier, "model")
+    parser.add_lightning_class_args(FashionMNISTDataModule, "data")
+    parser.link_arguments("seed_everything", "data.seed")
+    parser.add_class_arguments(InspectionParts, "inspect")
+    start_help = "Checkpoint to start from: best, last, run:N or a path."
+    parser.add_argument("--ckpt_path", type=str | None, default=None, help=start_help)
+    if job == "fit":
+        parser.add_argument("--resume", action="store_true", help="Resume the newest run from its last checkpoint.")
+    if job == "predict":
+        parser.add_argument("pictures", nargs="*", help="Pictures, and folders of pictures.")
+        parser.add_argument("--out", type=str | None, default=None, help="File for programs: .csv or .json.")
+        parser.add_argument("--sheet", type=str | None, default=None, help="PNG with what the network gets.")
+    return parser
+
+
+def _parse(parser: LightningArgumentParser, args: list[str]) -> Namespace:
+    """Raises UserError, which names the flag or key and what was expected."""
+    try:
+        return parser.parse_args(args)
+    except ArgumentError as error:
+        classes = [name for module in MODULES for name in vars(module)]
+        raise UserError(explain(str(error), [*parser.get_defaults().keys(), *classes])) from error

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import hashlib
 import http.client
+import itertools
 import math
 import os
 import shutil
@@ -37,17 +38,13 @@ FILES = {
 }
 
 
-class DataError(UserError):
-    """The data set is missing, damaged, or not as expected."""
-
-
 def load(data_dir: str | Path, verify: bool = True) -> dict[str, Tensor]:
     """File name to uint8 tensor: images (N, 28, 28), labels (N,).
 
     Reads the four files in place from `data_dir` or Debian's package, and downloads into `data_dir` what neither has.
     A file may be raw or `.gz`, in the folder itself or in torchvision's `FashionMNIST/raw` below it. Without `verify`,
     content need not match the published SHA-256: any IDX files of these names in `data_dir` are accepted, and nothing
-    is downloaded. Raises DataError if a file is missing and cannot be downloaded, or is not what its name says.
+    is downloaded. Raises UserError if a file is missing and cannot be downloaded, or is not what its name says.
     """
     data_dir = Path(data_dir)
     try:
@@ -55,11 +52,11 @@ def load(data_dir: str | Path, verify: bool = True) -> dict[str, Tensor]:
         contents = {name: content for name, content in found.items() if content is not None}
         missing = [name for name in FILES if name not in contents]
         if missing and not verify:
-            raise DataError(f"expected {', '.join(missing)} (or .gz) in {data_dir}/, found none: put them there")
+            raise UserError(f"expected {', '.join(missing)} (or .gz) in {data_dir}/, found none: put them there")
         if missing:
             contents |= _download(missing, data_dir)
     except OSError as error:
-        raise DataError(f"cannot use the data in {data_dir}/: {error}") from error
+        raise UserError(f"cannot use the data in {data_dir}/: {error}") from error
     tensors = {name: _parse(name, contents[name]) for name in FILES}
     for images, labels in (("train-images", "train-labels"), ("t10k-images", "t10k-labels")):
         _check(tensors[f"{images}-idx3-ubyte"], tensors[f"{labels}-idx1-ubyte"], f"{images} and {labels}")
@@ -76,7 +73,7 @@ def _find(name: str, data_dir: Path, verify: bool) -> bytearray | None:
                 continue
             content = _read(path, limit=(size if verify else MAX_BYTES) + 1)
             if not verify and len(content) > MAX_BYTES:
-                raise DataError(f"{path}: expected at most {MAX_BYTES:,} bytes, got more")
+                raise UserError(f"{path}: expected at most {MAX_BYTES:,} bytes, got more")
             if not verify or hashlib.sha256(content).hexdigest() == sha256:
                 return content
             _set_aside(path, keep=folder == DEBIAN_DIR)
@@ -95,18 +92,15 @@ def _read(path: Path, limit: int) -> bytearray:
 def _set_aside(path: Path, keep: bool) -> None:
     """Renames a damaged file to `.bad`, unless it belongs to the system or cannot be renamed."""
     problem = f"{path} is damaged: its content does not have the published SHA-256"
-    if keep:
-        warnings.warn(f"{problem}; to mend it: apt-get install --reinstall {DEBIAN_PACKAGE}", stacklevel=2)
-        return
-    bad, count = path.with_name(f"{path.name}.bad"), 1
-    while bad.exists():
-        bad, count = path.with_name(f"{path.name}.bad{count}"), count + 1
+    names = (path.with_name(f"{path.name}.bad{count or ''}") for count in itertools.count())
+    bad = next(name for name in names if not name.exists())
+    result = f"to mend it: apt-get install --reinstall {DEBIAN_PACKAGE}" if keep else f"set aside as {bad.name}"
     try:
-        path.rename(bad)
+        if not keep:
+            path.rename(bad)
     except OSError as error:
-        warnings.warn(f"{problem}, and it cannot be set aside ({error.strerror}); it is not used", stacklevel=2)
-    else:
-        warnings.warn(f"{problem}; set aside as {bad.name}", stacklevel=2)
+        result = f"it is not used, and cannot be set aside ({error.strerror})"
+    warnings.warn(f"{problem}; {result}", stacklevel=2)
 
 
 def _download(names: list[str], data_dir: Path) -> dict[str, bytearray]:
@@ -132,7 +126,7 @@ def _download(names: list[str], data_dir: Path) -> dict[str, bytearray]:
                 os.replace(Path(folder) / name, data_dir / name)
             return whole
     sizes = ", ".join(f"{name} ({size:,} bytes)" for name, (size, _) in FILES.items())
-    raise DataError(
+    raise UserError(
         f"Fashion-MNIST was not found in {data_dir}/ or {DEBIAN_DIR}/ and could not be downloaded "
         f"({'; '.join(': '.join(reason) for reason in reasons.items())}): connect to a network, or run "
         f"`apt-get install {DEBIAN_PACKAGE}`, or put these files, raw or .gz, into {data_dir}/: {sizes}"
@@ -171,17 +165,17 @@ def _parse(name: str, content: bytearray) -> Tensor:
     ndim = int(name.split("idx")[1][0])
     header = 4 + 4 * ndim
     if content[:4] != bytes([0, 0, 8, ndim]) or len(content) < header:
-        raise DataError(f"{name}: expected an IDX file of {ndim} dimensions of uint8, got {bytes(content[:4])!r}...")
+        raise UserError(f"{name}: expected an IDX file of {ndim} dimensions of uint8, got {bytes(content[:4])!r}...")
     shape = struct.unpack(f">{ndim}I", content[4:header])
     if math.prod(shape) != len(content) - header:
         expected, got = math.prod(shape), len(content) - header
-        raise DataError(f"{name}: its header says {shape}, expected {expected} values, got {got}")
+        raise UserError(f"{name}: its header says {shape}, expected {expected} values, got {got}")
     return torch.frombuffer(content, dtype=torch.uint8)[header:].view(shape)
 
 
 def _check(images: Tensor, labels: Tensor, names: str) -> None:
     if images.shape[1:] != IMAGE_SIZE or len(images) != len(labels) or not len(images):
         got = f"images {tuple(images.shape)} and labels {tuple(labels.shape)}"
-        raise DataError(f"{names}: expected images (N, 28, 28) and labels (N,), got {got}")
+        raise UserError(f"{names}: expected images (N, 28, 28) and labels (N,), got {got}")
     if labels.max() >= len(CLASSES):
-        raise DataError(f"{names}: expected labels from 0 to {len(CLASSES) - 1}, got {labels.max()}")
+        raise UserError(f"{names}: expected labels from 0 to {len(CLASSES) - 1}, got {labels.max()}")

@@ -41,8 +41,7 @@ class Split:
 class FashionMNISTDataModule(pl.LightningDataModule):
     """Batches of images (B, 1, 28, 28), uint8 until they are on the device, then float32, and labels (B,) int64.
 
-    The training file is split into training and validation images. `test_dataloader` gives all splits, since an
-    evaluation reports all of them.
+    The training file is split into training and validation images. `test_dataloader` gives all splits.
 
     Args:
         data_dir: Where the four files are, or are downloaded to if Debian's package is not installed either.
@@ -83,7 +82,7 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         self.setup()  # Lightning calls this in one process before `setup` in all: missing files are downloaded once
 
     def setup(self, stage: str | None = None) -> None:
-        """Fills `splits`: those of train, val and test that have images. Raises DataError, see `files.load`."""
+        """Fills `splits`: those of train, val and test that have images. Raises UserError, see `files.load`."""
         if self.splits:
             return
         tensors = files.load(self.data_dir, self.verify)

@@ -29,10 +29,7 @@ def epoch_order(indices: Tensor, seed: int, epoch: int) -> Tensor:
 
 
 def evaluation_batches(indices: Tensor, batch_size: int, rank: int, world_size: int) -> list[Tensor]:
-    """Whole batches (B,) dealt round-robin: every index once over all ranks, the same batches for any `world_size`.
-
-    Raises UserError if there are fewer batches than processes: an idle process would block the others.
-    """
+    """Whole batches (B,) dealt round-robin, the same for any `world_size`. Raises UserError if a rank gets none."""
     batches = indices.split(batch_size)
     if len(batches) < world_size:
         got = f"{len(batches)} of {batch_size} images for {world_size} processes"

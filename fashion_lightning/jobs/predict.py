@@ -18,9 +18,9 @@ from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data import photographs
 from fashion_lightning.data.labels import CLASSES
 from fashion_lightning.data.module import normalize
-from fashion_lightning.jobs.start import Start, load_weights
+from fashion_lightning.jobs.start import Start
 from fashion_lightning.reports.figures import picture_sheet
-from fashion_lightning.reports.tables import print_predictions
+from fashion_lightning.reports.results import print_predictions
 from fashion_lightning.storage.provenance import describe_device
 
 TOP = 3  # classes shown for a picture
@@ -39,18 +39,18 @@ class Predict:
 
     def run(self) -> list[dict[str, Any]]:
         """Rows of `file` and `top`, the likeliest classes of each picture; exits with 1 if files are no pictures."""
-        load_weights(self.model, self.start.checkpoint)
+        self.start.load_into(self.model)
         print(f"device      {describe_device(self.trainer)}")
         self.start.print()
         prepared = _prepare(self.pictures)
         rows = self._predict(prepared) if prepared else []
         if rows:
             print_predictions(rows)
-            if self.out:
-                _write(rows, self.out)
-            if self.sheet:
-                paths, images = list(prepared)[SHEET_PICTURES], list(prepared.values())[SHEET_PICTURES]
-                picture_sheet(paths, images, rows[SHEET_PICTURES]).savefig(self.sheet)
+        if rows and self.out:
+            _write(rows, self.out)
+        if rows and self.sheet:
+            paths, images = list(prepared)[SHEET_PICTURES], list(prepared.values())[SHEET_PICTURES]
+            picture_sheet(paths, images, rows[SHEET_PICTURES]).savefig(self.sheet)
         if skipped := len(self.pictures) - len(prepared):
             print(f"{skipped} of {len(self.pictures)} files skipped", file=sys.stderr)
             raise SystemExit(1)

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-import pytorch_lightning as pl
+from torch import nn
 
-from fashion_lightning.errors import UserError
 from fashion_lightning.storage.checkpoints import Checkpoint
 from fashion_lightning.storage.run_folders import Run
 
@@ -17,20 +16,13 @@ class Start:
     run: Run | None = None  # the one that is resumed, or that wrote the checkpoint
     departures: tuple[str, ...] = ()  # settings that differ from those of the run
 
+    def load_into(self, model: nn.Module) -> None:
+        """The weights of the checkpoint, if there is one. Raises CheckpointError if they are not of this model."""
+        if self.checkpoint:
+            self.checkpoint.load_into(model)
+
     def print(self) -> None:
         if self.checkpoint:
             print(f"checkpoint  {self.checkpoint.path}")
         for departure in self.departures:
             print(f"differs     {departure}")
-
-
-def load_weights(model: pl.LightningModule, checkpoint: Checkpoint | None) -> None:
-    """Of the checkpoint, if there is one. Raises UserError if it is not of this model."""
-    if not checkpoint:
-        return
-    try:
-        model.load_state_dict(checkpoint.content["state_dict"])
-    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        remedy = "name another with --ckpt_path, or its model with --model.network"
-        raise UserError(f"{checkpoint.path} is not a checkpoint of this model ({reason}); {remedy}") from error

@@ -6,8 +6,8 @@ import pytorch_lightning as pl
 
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data.module import FashionMNISTDataModule
-from fashion_lightning.jobs.start import Start, load_weights
-from fashion_lightning.reports.tables import Splits, print_splits
+from fashion_lightning.jobs.start import Start
+from fashion_lightning.reports.results import Splits, print_splits
 from fashion_lightning.storage.provenance import describe_device
 
 
@@ -19,7 +19,7 @@ class Test:
     start: Start
 
     def run(self) -> Splits:
-        load_weights(self.model, self.start.checkpoint)
+        self.start.load_into(self.model)
         if self.trainer.is_global_zero:
             print(f"device      {describe_device(self.trainer)}")
             self.start.print()

@@ -21,10 +21,7 @@ VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE"}  # or several processes would wait fo
 
 
 def verify(flags: Sequence[str]) -> dict[str, tuple[list[str], list[str]]]:
-    """Promise to the names of what was compared, and of what differs although it must not.
-
-    Trains by fit with these flags. Raises WorkError if a fit fails.
-    """
+    """Promise to the names of what was compared, and of what differs. Raises WorkError if fit with `flags` fails."""
     with tempfile.TemporaryDirectory(prefix="fashion_lightning-verify-") as root, contextlib.ExitStack() as processes:
         runs = {name: Run(Path(root) / name / LOGS / "version_0") for name in ("first", "second", "killed", "two")}
 
@@ -36,7 +33,12 @@ def verify(flags: Sequence[str]) -> dict[str, tuple[list[str], list[str]]]:
             return process
 
         first, second, interrupted = fit("first"), fit("second"), fit("killed")
-        _kill_after_first_epoch(interrupted, runs["killed"])
+        while not runs["killed"].best.is_file() and interrupted.poll() is None:  # the best of its first epoch
+            time.sleep(0.01)
+        interrupted.kill()
+        if interrupted.wait() >= 0:
+            _wait(interrupted)
+            raise WorkError("a fit ended before it could be killed")
         _wait(first, second)
         shutil.copytree(Path(root) / "first", Path(root) / "two")  # a finished run, which is only evaluated
         resumed, evaluated = fit("killed"), fit("two", *TWO_PROCESSES)
@@ -54,20 +56,10 @@ def verify(flags: Sequence[str]) -> dict[str, tuple[list[str], list[str]]]:
 
 def _wait(*processes: subprocess.Popen[bytes]) -> None:
     for process in processes:
-        child_process.wait(process, TIMEOUT_SECONDS)
-
-
-def _kill_after_first_epoch(process: subprocess.Popen[bytes], run: Run) -> None:
-    while not run.best.is_file():
-        if process.poll() is not None:
-            _wait(process)
-            raise WorkError("a fit ended before it could be killed")
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
+        output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+        child_process.check("a fit", process.returncode, output)
 
 
 def _counts(contents: dict[str, Any]) -> dict[str, tuple[float, int]]:
-    """Split to accuracy and number of images."""
-    splits = {split: contents["results.json"][split] for split in ("train", "val", "test")}
-    return {split: (values["accuracy"], values["images"]) for split, values in splits.items()}
+    results = contents["results.json"]
+    return {split: (results[split]["accuracy"], results[split]["images"]) for split in ("train", "val", "test")}

@@ -37,6 +37,4 @@ def contents(run: Run) -> dict[str, Any]:
 
 def _bits(state: Any) -> str:
     """Nested state as text, with the bytes of its tensors."""
-    return repr(
-        apply_to_collection(state, torch.Tensor, lambda t: (t.shape, t.reshape(-1).view(torch.uint8).numpy().tobytes()))
-    )
+    return repr(apply_to_collection(state, torch.Tensor, lambda t: t.reshape(-1).view(torch.uint8).numpy().tobytes()))

@@ -1,7 +1,4 @@
-"""Figures from tensors: pure functions, drawn without a display. Knows neither training nor TensorBoard.
-
-Colours can be told apart by colour-blind people (Okabe and Ito, 2008); right and wrong are also written as words.
-"""
+"""Figures from tensors: pure functions, drawn without a display. Knows neither training nor TensorBoard."""
 
 import textwrap
 from collections.abc import Sequence
@@ -18,6 +15,7 @@ from torch import Tensor
 
 from fashion_lightning.data.labels import CLASSES
 
+# Colour-blind people can tell them apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#007A53", "#B8320A"
 DPI = 100
 THUMBNAIL = (200, 200)  # pixels
@@ -30,10 +28,9 @@ def sample_grid(images: Tensor, labels: Tensor) -> Figure:
 
 def prediction_grid(images: Tensor, predictions: Tensor, labels: Tensor) -> Figure:
     """Images (N, 28, 28) uint8, each titled predicted / actual: green and "right", or red and "wrong"."""
-    names = [f"{CLASSES[prediction]} / {CLASSES[label]}" for prediction, label in zip(predictions, labels, strict=True)]
-    right = (predictions == labels).tolist()
-    titles = [f"{name}\n{'right' if is_right else 'wrong'}" for name, is_right in zip(names, right, strict=True)]
-    colors = [GREEN if is_right else RED for is_right in right]
+    pairs = list(zip(predictions.tolist(), labels.tolist(), strict=True))
+    titles = [f"{CLASSES[p]} / {CLASSES[label]}\n{'right' if p == label else 'wrong'}" for p, label in pairs]
+    colors = [GREEN if prediction == label else RED for prediction, label in pairs]
     return _image_grid(images, titles, 4, colors, heading="predicted / actual")
 
 

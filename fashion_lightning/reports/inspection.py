@@ -83,23 +83,21 @@ class Inspection(Callback):
         images, labels = test[:]
         order = gathered_order(test.indices, data.eval_batch_size, trainer.world_size)
         probabilities = gathered.softmax(1)[order.argsort()]
-        counts = multiclass_confusion_matrix(probabilities, labels, len(CLASSES))
-        self._draw_test(trainer, images.squeeze(1), labels, probabilities, counts)
+        self._draw_test(trainer, images.squeeze(1), labels, probabilities)
         if writer := tensorboard.writer_of(trainer):
             step = trainer.global_step
-            tensorboard.add_class_accuracies(writer, counts, step)
-            if self._parts.pr_curves:
-                tensorboard.add_pr_curves(writer, labels, probabilities, step)
+            tensorboard.add_classes(writer, labels, probabilities, step, self._parts.pr_curves)
             if self._parts.projector:
                 tensorboard.add_embedding(writer, pl_module, images[PROJECTOR_IMAGES], labels[PROJECTOR_IMAGES], step)
             tensorboard.log_hyperparameters(trainer, self._hyperparameters)
             writer.flush()
 
-    def _draw_test(self, trainer: Trainer, images: Tensor, labels: Tensor, probs: Tensor, counts: Tensor) -> None:
-        """Images (N, 28, 28), labels (N,) and probabilities (N, 10) in the order of the file; counts (10, 10)."""
-        first, predictions = (images[GRID_IMAGES], labels[GRID_IMAGES]), probs.argmax(1)[GRID_IMAGES]
-        self._draw(trainer, "predictions", figures.prediction_grid, first[0], predictions, first[1])
-        self._draw(trainer, "mistakes", figures.mistake_grid, images, probs, labels)
+    def _draw_test(self, trainer: Trainer, images: Tensor, labels: Tensor, probabilities: Tensor) -> None:
+        """Of images (N, 28, 28), labels (N,) and probabilities (N, 10) in the order of the file."""
+        counts = multiclass_confusion_matrix(probabilities, labels, len(CLASSES))  # (10, 10), a row an actual class
+        first = (tensor[GRID_IMAGES] for tensor in (images, probabilities.argmax(1), labels))
+        self._draw(trainer, "predictions", figures.prediction_grid, *first)
+        self._draw(trainer, "mistakes", figures.mistake_grid, images, probabilities, labels)
         self._draw(trainer, "confusion_matrix", figures.confusion_matrix, counts)
         self._draw(trainer, "class_accuracy", figures.class_accuracies, counts)
 

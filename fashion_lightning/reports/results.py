@@ -1,13 +1,22 @@
-"""What a run came to: `results.json`, the card printed at the end, and a row in the table of runs."""
+"""What a run came to: `results.json`, and tables on the screen. Imports no torch, so that `runs` prints at once."""
 
 import csv
 import json
+import sys
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fashion_lightning.reports.tables import print_splits
+from rich.console import Console
+from rich.table import Table
+
 from fashion_lightning.storage.run_folders import LOGS, Run
 from fashion_lightning.storage.whole_files import replacing
+
+Splits = dict[str, dict[str, float]]  # split to loss, accuracy and number of images
+
+WIDTH_IN_PIPE = 10_000  # nothing is folded or cut where a program reads
 
 
 def write(results: dict[str, Any], run: Run) -> None:
@@ -55,3 +64,57 @@ def _progress(metrics: Path) -> dict[str, Any]:
         return {"epochs": len(rows), "val_accuracy": max(accuracies, default=None)}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def print_splits(splits: Splits) -> None:
+    table = Table("", box=None, pad_edge=False)
+    for name in ("loss", "accuracy", "images"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for split, values in splits.items():
+        table.add_row(split, f"{values['loss']:.4f}", f"{values['accuracy']:.2%}", f"{values['images']:,}")
+    _print(table, margin=True)
+
+
+def print_predictions(rows: list[dict[str, Any]]) -> None:
+    """A row of `file` and `top`, a list of `class` and `probability`, per picture."""
+    table = Table(box=None)
+    table.add_column("file", overflow="fold")
+    for name in ("first", "", "second", "", "third", ""):
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        table.add_row(row["file"], *(cell for c in row["top"] for cell in (c["class"], f"{c['probability']:.1%}")))
+    _print(table, margin=True)
+
+
+def print_runs(rows: list[dict[str, Any]]) -> None:
+    """Rows as `results.summarize` gives them."""
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("run", "when", "config", "epochs", "device", "time", "val", "test", "checkpoint"):
+        table.add_column(name, no_wrap=name != "device")  # which folds on a narrow terminal
+    for row in rows:
+        seconds, accuracies = row.get("fit_seconds"), (row.get("val_accuracy"), row.get("test_accuracy"))
+        table.add_row(
+            row["run"].removeprefix("version_"),
+            datetime.fromtimestamp(row["when"]).strftime("%Y-%m-%d %H:%M"),
+            row.get("config", row["status"]),
+            str(row.get("epochs", "")),
+            row.get("device", ""),
+            "" if seconds is None else f"{seconds:.0f} s",
+            *("" if accuracy is None else f"{accuracy:.2%}" for accuracy in accuracies),
+            row["checkpoint"] or "none",
+        )
+    _print(table)
+
+
+def print_promises(found: Mapping[str, tuple[list[str], list[str]]]) -> None:
+    """Promise to the names of what was compared, and of what differs."""
+    table = Table("promise", "", "", box=None, pad_edge=False, show_header=False)
+    for promise, (compared, differs) in found.items():
+        table.add_row(promise, "differs" if differs else "holds", ", ".join(differs or compared))
+    _print(table)
+
+
+def _print(table: Table, margin: bool = False) -> None:
+    """As wide as the terminal; at its natural width where there is none."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_IN_PIPE, markup=False, highlight=False)
+    console.print(*["", table, ""] if margin else [table], sep="\n")

@@ -14,19 +14,13 @@ from fashion_lightning.data.labels import CLASSES
 from fashion_lightning.data.module import data_of, normalize
 from fashion_lightning.storage.provenance import environment
 
-CHARTS = {
-    "training and validation": {
-        "loss": ["Multiline", ["^train/loss$", "^val/loss$"]],
-        "accuracy": ["Multiline", ["^train/accuracy$", "^val/accuracy$"]],
-        "learning rate": ["Multiline", ["^lr$"]],
-    }
-}
+TAGS = {"loss": ["train/loss", "val/loss"], "accuracy": ["train/accuracy", "val/accuracy"], "learning rate": ["lr"]}
+CHARTS = {name: ["Multiline", [f"^{tag}$" for tag in tags]] for name, tags in TAGS.items()}
 
 
 def writer_of(trainer: Trainer) -> SummaryWriter | None:
     """That of the run, if it is logged to TensorBoard."""
-    logger = _logger_of(trainer)
-    return logger.experiment if logger else None
+    return logger.experiment if (logger := _logger_of(trainer)) else None
 
 
 def _logger_of(trainer: Trainer) -> TensorBoardLogger | None:
@@ -36,17 +30,11 @@ def _logger_of(trainer: Trainer) -> TensorBoardLogger | None:
 def hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
     """A row of the HPARAMS tab."""
     optimizer, data = trainer.optimizers[0], data_of(trainer)
-    return {
-        "network": type(pl_module.network).__name__,
-        "parameters": sum(p.numel() for p in pl_module.parameters()),
-        "optimizer": type(optimizer).__name__,
-        "lr": optimizer.param_groups[0]["initial_lr"],
-        "lr_scheduler": type(trainer.lr_scheduler_configs[0].scheduler).__name__,
-        "batch_size": data.batch_size,
-        "max_epochs": trainer.max_epochs,
-        "precision": str(trainer.precision),
-        "seed": data.seed,
-    }
+    row = {"network": type(pl_module.network).__name__, "parameters": sum(p.numel() for p in pl_module.parameters())}
+    row |= {"optimizer": type(optimizer).__name__, "lr": optimizer.param_groups[0]["initial_lr"]}
+    row |= {"lr_scheduler": type(trainer.lr_scheduler_configs[0].scheduler).__name__}
+    row |= {"batch_size": data.batch_size, "max_epochs": trainer.max_epochs}
+    return {**row, "precision": str(trainer.precision), "seed": data.seed}
 
 
 def log_hyperparameters(trainer: Trainer, row: dict[str, Any]) -> None:
@@ -59,7 +47,7 @@ def log_hyperparameters(trainer: Trainer, row: dict[str, Any]) -> None:
 
 def add_descriptions(writer: SummaryWriter, trainer: Trainer, config: str) -> None:
     """The layout of the charts, and settings and environment as texts."""
-    writer.add_custom_scalars(CHARTS)
+    writer.add_custom_scalars({"training and validation": CHARTS})
     facts = environment(trainer)
     facts |= facts.pop("versions")
     rows = "".join(f"| {name} | {value} |\n" for name, value in facts.items())
@@ -78,16 +66,13 @@ def add_graph(writer: SummaryWriter, network: nn.Module, image: Tensor) -> None:
             warnings.warn(f"TensorBoard gets no graph of the network: {error}", stacklevel=2)
 
 
-def add_class_accuracies(writer: SummaryWriter, counts: Tensor, step: int) -> None:
-    """From counts (10, 10) of actual (row) and predicted class."""
+def add_classes(writer: SummaryWriter, labels: Tensor, probabilities: Tensor, step: int, pr_curves: bool) -> None:
+    """Accuracy and precision-recall curve per class, from labels (N,) and probabilities (N, 10) of the test images."""
     for index, name in enumerate(CLASSES):
-        writer.add_scalar(f"class_accuracy/{name}", counts[index, index] / counts[index].sum(), step)
-
-
-def add_pr_curves(writer: SummaryWriter, labels: Tensor, probabilities: Tensor, step: int) -> None:
-    """One per class, from labels (N,) and probabilities (N, 10) of the test images."""
-    for index, name in enumerate(CLASSES):
-        writer.add_pr_curve(f"test/{name}", labels == index, probabilities[:, index], step)
+        right = probabilities[labels == index].argmax(1) == index
+        writer.add_scalar(f"class_accuracy/{name}", right.float().mean(), step)
+        if pr_curves:
+            writer.add_pr_curve(f"test/{name}", labels == index, probabilities[:, index], step)
 
 
 def add_embedding(writer: SummaryWriter, pl_module: LightningModule, images: Tensor, labels: Tensor, step: int) -> None:

@@ -26,24 +26,29 @@ class Checkpoint:
     path: Path
     content: dict[str, Any]
 
+    def load_into(self, model: torch.nn.Module) -> None:
+        """Loads the weights. Raises CheckpointError if they are not of this model."""
+        try:
+            model.load_state_dict(self.content["state_dict"])
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            remedy = "name another with --ckpt_path, or its model with --model.network"
+            raise CheckpointError(f"{self.path} is not a checkpoint of this model ({reason}); {remedy}") from error
+
 
 def read(path: Path) -> Checkpoint:
-    """Loads tensors and plain types only; no code named in the file is run.
-
-    Raises CheckpointError if it is damaged or of another kind; the message names whole ones beside it.
-    """
+    """Loads tensors and plain types, and runs no code. Raises CheckpointError, which names whole files beside it."""
     content: Any = None
     try:
         reason = damage(path)
         content = content if reason else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # an arbitrary file may raise anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    if not reason and not (isinstance(content, dict) and isinstance(content.get("state_dict"), dict)):
-        reason = "it has no state_dict"
-    if not reason:
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         return Checkpoint(path, content)
     whole = [str(other) for other in sorted(path.parent.glob("*.ckpt")) if other != path and not damage(other)]
     beside = f"; whole ones beside it: {', '.join(whole)}" if whole else ""
+    reason = reason or "it has no state_dict"
     raise CheckpointError(f"{path} is not a whole checkpoint ({reason}): name another with --ckpt_path{beside}")
 
 

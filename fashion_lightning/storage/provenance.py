@@ -1,5 +1,6 @@
 """Where and with what a result was made: device, versions, commit."""
 
+import functools
 import importlib.metadata
 import subprocess
 from pathlib import Path
@@ -27,12 +28,9 @@ def describe_device(trainer: pl.Trainer) -> str:
 
 def git_commit(package: Path) -> str | None:
     """The commit that `package` was run from, with `-dirty` if the package was changed since."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(package), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
+    run = functools.partial(subprocess.run, cwd=package, capture_output=True, text=True, check=True)
     try:
-        return git("rev-parse", "HEAD") + ("-dirty" if git("diff", "--name-only", "HEAD", "--", ".") else "")
+        commit = run(["git", "rev-parse", "HEAD"]).stdout.strip()
+        return f"{commit}-dirty" if run(["git", "diff", "--name-only", "HEAD", "--", "."]).stdout else commit
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -12,11 +12,8 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.figures, self.checkpoints = folder, folder / "figures", folder / "checkpoints"
-        self.config, self.metrics, self.results = (
-            folder / "config.yaml",
-            folder / "metrics.csv",
-            folder / "results.json",
-        )
+        self.config, self.metrics = folder / "config.yaml", folder / "metrics.csv"
+        self.results = folder / "results.json"
         self.best, self.last = self.checkpoints / "best.ckpt", self.checkpoints / "last.ckpt"
         self.previous = self.checkpoints / "previous.ckpt"  # the `last` before
 

@@ -6,30 +6,26 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning import LightningModule, Trainer, callbacks
 
 from fashion_lightning.errors import WorkError
-from fashion_lightning.storage.checkpoints import DurableCheckpointIO, damage
+from fashion_lightning.storage.checkpoints import Checkpoint, DurableCheckpointIO, damage
 from fashion_lightning.storage.run_folders import Run
 from fashion_lightning.storage.whole_files import PART
-from fashion_lightning.training.stopping import SignalStop
+from fashion_lightning.training.stopping import REMEDY, SignalStop
 
 SECONDS_BETWEEN = 5.0  # a checkpoint costs some 20 ms
 
 
-class Checkpointing(Checkpoint):
-    """Keeps `last.ckpt`, to resume from, and `best.ckpt`, by validation accuracy; of the end, if nothing is validated.
-
-    Attributes:
-        best_accuracy: Validation accuracy of `best.ckpt`; None while there is none.
-    """
+class Checkpointing(callbacks.Checkpoint):
+    """Keeps `last.ckpt`, to resume from, and `best.ckpt`, by validation accuracy; without validation, of the end."""
 
     state_key = "Keeper"  # its name in the checkpoints of version 0.1.0
 
-    def __init__(self, stop: SignalStop, io: DurableCheckpointIO, enabled: bool) -> None:
-        self.best_accuracy: float | None = None
-        self._stop, self._io, self._enabled = stop, io, enabled
+    def __init__(self, stop: SignalStop, opened: Checkpoint | None, enabled: bool) -> None:
+        self.io = DurableCheckpointIO(opened)
+        self.best_accuracy: float | None = None  # on the validation images, of `best.ckpt`, once there is one
+        self._stop, self._enabled = stop, enabled
         self._run: Run | None = None
         self._is_validated = False  # since the newest checkpoint
         self._new_best: float | None = None  # validation accuracy of the present weights, if it is the best so far
@@ -48,8 +44,8 @@ class Checkpointing(Checkpoint):
         if not self._run or not self._run.best.is_file():
             return
         if reason := damage(self._run.best):
-            message = f"{self._run.best} is not a whole checkpoint ({reason}); the best of the next ones replaces it"
-            warnings.warn(message, stacklevel=2)
+            problem = f"{self._run.best} is not a whole checkpoint ({reason})"
+            warnings.warn(f"{problem}; the best of the next ones replaces it", stacklevel=2)
         else:
             self.best_accuracy = state_dict["best_accuracy"]
 
@@ -88,8 +84,7 @@ class Checkpointing(Checkpoint):
         if self._run:
             if not all(parameter.isfinite().all() for parameter in pl_module.parameters()):
                 reason = f"training stopped after step {trainer.global_step:,}: weights are not finite"
-                remedy = "the last checkpoint is from before it; start a new run with a lower --model.optimizer.lr"
-                raise WorkError(f"{reason}; {remedy}")
+                raise WorkError(f"{reason}; {REMEDY}")
             for logger in trainer.loggers:
                 with contextlib.suppress(OSError):  # a full disk, which the checkpoint will report
                     logger.save()  # what was logged before a checkpoint must survive a kill after it
@@ -104,10 +99,10 @@ class Checkpointing(Checkpoint):
         if self._new_best is not None:
             before, self.best_accuracy = self.best_accuracy, self._new_best  # which is part of the checkpoint
             trainer.save_checkpoint(run.best)
-            if trainer.strategy.broadcast(run.best in self._io.problems):
+            if trainer.strategy.broadcast(run.best in self.io.problems):
                 self.best_accuracy = before
         trainer.save_checkpoint(run.last)
-        self._stop.checkpoint = None if self._io.problems else run.last
+        self._stop.checkpoint = None if self.io.problems else run.last
 
     def _schedule_next(self, trainer: Trainer) -> None:
         """By the steps done in the time since the last one: processes then need not ask each other in every step."""

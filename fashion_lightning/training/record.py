@@ -36,23 +36,14 @@ class RunRecord(Timer):
     """Writes `config.yaml`, prints what is trained and a line for each epoch, and writes `metrics.csv`.
 
     A row holds the epochs and optimiser steps done, the means over the epoch, and the learning rate after it. Time
-    and rows are part of a checkpoint, so that they continue in a resumed run.
-
-    Args:
-        config: Content of `config.yaml`.
-        recipe: Name of the settings; empty for the defaults.
-        duration: When to stop, see Lightning's Timer.
-
-    Attributes:
-        run: None before training, and where Lightning keeps no run folder (`fast_dev_run`).
-        rows: One dict of `COLUMNS` per epoch; a value is None where nothing was measured.
+    and rows are part of a checkpoint, so that they continue in a resumed run. It stops training like Lightning's Timer.
     """
 
-    def __init__(self, config: str, recipe: str, duration: str | timedelta | dict[str, int] | None = None) -> None:
+    def __init__(self, config: str, recipe: str, duration: str | timedelta | dict[str, int] | None) -> None:
         super().__init__(duration)
-        self.config, self.recipe = config, recipe
-        self.run: Run | None = None
-        self.rows: list[dict[str, Any]] = []
+        self.config, self.recipe = config, recipe  # content of `config.yaml`, and its name, empty for the defaults
+        self.run: Run | None = None  # and stays None where Lightning keeps no run folder (`fast_dev_run`)
+        self.rows: list[dict[str, Any]] = []  # of COLUMNS; a value is None where nothing was measured
         self._images = 0  # trained on, in all epochs
         self._validation: dict[str, float] = {}
 
@@ -77,9 +68,8 @@ class RunRecord(Timer):
         super().on_fit_start(trainer)
         parameters = sum(p.numel() for p in pl_module.parameters())
         sizes = ", ".join(f"{len(split):,} {name}" for name, split in data_of(trainer).splits.items())
-        pl_module.print(f"device   {describe_device(trainer)}")
-        pl_module.print(f"data     {sizes} images")
-        pl_module.print(f"network  {type(pl_module.network).__name__}, {parameters:,} parameters")
+        network = f"{type(pl_module.network).__name__}, {parameters:,} parameters"
+        pl_module.print(f"device   {describe_device(trainer)}\ndata     {sizes} images\nnetwork  {network}")
         pl_module.print(f"run      {self.run.folder if self.run else None}\n")
         columns = f"{'train loss':>10}{'accuracy':>10}{'val loss':>12}{'accuracy':>10}{'lr':>11}{'seconds':>9}"
         pl_module.print(f"{'':14}{columns}")
@@ -116,16 +106,11 @@ class RunRecord(Timer):
     def results(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """What `results.json` says of training."""
         seconds = self.time_elapsed()
-        return {
-            "fit_seconds": round(seconds, 3),
-            "images_per_second": round(self._images / seconds, 1) if seconds else 0.0,
-            "epochs": len(self.rows),
-            "steps": trainer.global_step,
-            "parameters": sum(p.numel() for p in pl_module.parameters()),
-            "seed": data_of(trainer).seed,
-            **environment(trainer),
-            "config": self.recipe or "default",
-        }
+        rate = round(self._images / seconds, 1) if seconds else 0.0
+        parameters = sum(p.numel() for p in pl_module.parameters())
+        counts = {"epochs": len(self.rows), "steps": trainer.global_step, "parameters": parameters}
+        settings = {"seed": data_of(trainer).seed, **environment(trainer), "config": self.recipe or "default"}
+        return {"fit_seconds": round(seconds, 3), "images_per_second": rate, **counts, **settings}
 
     def _print(self, row: dict[str, Any], trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = f"epoch {row['epoch']}" + (f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else "")

@@ -1,8 +1,7 @@
 """What makes a resumed run equal, to the bit, to one that was never interrupted.
 
-A checkpoint is made between two steps, when validation, logging and schedule of the steps before are done. Batches
-and random draws are functions of (seed, step), so there is no other state. Lightning lacks three things: counters
-that fit such a moment, the sums of the training metrics, and a seed for each step.
+A checkpoint is made between two steps, when validation, logging and schedule of the steps before are done. Batches and
+random draws are functions of (seed, step). Lightning lacks the sums of the training metrics and counters that fit.
 """
 
 import struct

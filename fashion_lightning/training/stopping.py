@@ -17,21 +17,18 @@ from fashion_lightning.errors import Stopped, WorkError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MAX_STEPS_AHEAD = 50  # that an accelerator may be before the losses are read
+REMEDY = "the last checkpoint is from before it; start a new run with a lower --model.optimizer.lr"
 
 
 class SignalStop(Callback):
     """SIGTERM and Ctrl-C end training between two steps, and anything else at once; a second one does not wait.
 
     Replaces Lightning's signal handlers, one of which communicates with other processes inside the handler.
-
-    Attributes:
-        received: The signal that training has to stop for.
-        checkpoint: The newest checkpoint to resume from.
     """
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-        self.checkpoint: Path | None = None
+        self.received: signal.Signals | None = None  # training has to stop for it
+        self.checkpoint: Path | None = None  # the newest one to resume from
         self._before: dict[signal.Signals, Any] = {}
         self._trainer: Trainer | None = None
         self._training = False
@@ -110,9 +107,6 @@ class FiniteLoss(Callback):
         for step, lr, loss in self._unchecked:
             if not math.isfinite(loss.item()):
                 images = ", ".join(str(index) for index in data_of(trainer).images_of_step(step).tolist())
-                raise WorkError(
-                    f"training stopped: the loss of step {step + 1:,} is {loss.item()}, at learning rate {lr:.3g}, of "
-                    f"the training images {images}; the last checkpoint is from before it; start a new run with a "
-                    "lower --model.optimizer.lr"
-                )
+                reason = f"the loss of step {step + 1:,} is {loss.item()}, at learning rate {lr:.3g}"
+                raise WorkError(f"training stopped: {reason}, of the training images {images}; {REMEDY}")
         self._unchecked.clear()
