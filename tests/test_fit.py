@@ -17,7 +17,9 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fashion_lightning import fit, runs, test
+from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.storage import run_folders
+from fashion_lightning.training.checkpointing import Checkpointing
 
 
 def run_folder(version: int = 0) -> Path:
@@ -177,6 +179,33 @@ def test_without_validation_the_best_weights_are_those_of_the_end(tiny_args, fla
     [listed] = runs.main([])
     assert listed["test_accuracy"] == results["test"]["accuracy"]
     assert listed.get("val_accuracy") == results.get("val", {}).get("accuracy")
+
+
+def test_the_test_set_is_evaluated_once_and_after_training(tiny_args, monkeypatch):
+    events: list[str] = []
+    loader, end = FashionMNISTDataModule.evaluation_dataloader, Checkpointing.on_train_end
+
+    def evaluation_dataloader(self, name):
+        events.append(name)
+        return loader(self, name)
+
+    def on_train_end(self, *args):
+        end(self, *args)
+        events.append("end of training")
+
+    monkeypatch.setattr(FashionMNISTDataModule, "evaluation_dataloader", evaluation_dataloader)
+    monkeypatch.setattr(Checkpointing, "on_train_end", on_train_end)
+    fit.main(tiny_args)
+    training, evaluation = events[: events.index("end of training")], events[events.index("end of training") + 1 :]
+    assert set(training) == {"val"}
+    assert evaluation == ["train", "val", "test"]
+
+
+def test_training_may_be_limited_by_time(tiny_args):
+    results = fit.main([*tiny_args, "--trainer.max_epochs", "100000", "--trainer.max_time", "00:00:00:01"])
+    assert 1 <= results["fit_seconds"] < 30
+    assert results["steps"] == int(rows()[-1]["step"])
+    assert results["test"]["images"] == 203
 
 
 def test_works_without_checkpoints(tiny_args, capsys):

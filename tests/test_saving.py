@@ -1,8 +1,10 @@
 """The promise of checkpoints: there is always a whole one, whatever happens while the next is written."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +32,18 @@ def test_a_file_is_replaced_whole(tmp_path):
         raise KeyboardInterrupt(stream.write(b"four"))
     assert (path.read_bytes(), previous.read_bytes()) == (b"three", b"two")
     assert sorted(file.name for file in path.parent.iterdir()) == ["before", "file"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    events: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: events.append(os.readlink(f"/proc/self/fd/{fd}")) or fsync(fd))
+    monkeypatch.setattr(os, "replace", lambda old, new: events.append(f"{old} -> {new}") or replace(old, new))
+    with replacing(tmp_path / "file") as stream:
+        stream.write(b"content")
+    part = f"{tmp_path}/file.part"
+    assert events == [part, f"{part} -> {tmp_path}/file", str(tmp_path)]
 
 
 def test_what_is_written_is_read_and_the_one_before_is_kept(tmp_path):
