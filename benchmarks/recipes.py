@@ -1,7 +1,7 @@
 """A recipe over seeds, through the command line that users type: a row of the README's table of results.
 
 Command: python -m benchmarks.recipes configs/fast.yaml [--seeds N] [--out DIR] [--data_dir DIR]
-Each seed has a folder in `--out`, where an interrupted one goes on and a finished one is not repeated. The notebook's
+Each seed has a folder in `--out`, where an interrupted run is resumed and a finished one is not repeated. The notebook's
 loop is measured before the first and after the last one. The row is printed, and kept in benchmarks/recipes.csv.
 """
 
@@ -48,10 +48,10 @@ def fitted(config: Path, seed: int, folder: Path, data_dir: str) -> dict[str, An
 def main(config: Path, seeds: int, out: Path, data_dir: str) -> None:
     data_dir, folder = str(Path(data_dir).resolve()), out.resolve() / config.stem
     folder.mkdir(parents=True, exist_ok=True)
-    begun_with = folder / config.name
-    if begun_with.is_file() and yaml.safe_load(begun_with.read_text()) != yaml.safe_load(config.read_text()):
-        raise SystemExit(f"error: {folder} was begun with other settings than {config} has now: choose another --out")
-    begun_with.write_text(config.read_text())
+    settings = folder / config.name
+    if settings.is_file() and yaml.safe_load(settings.read_text()) != yaml.safe_load(config.read_text()):
+        raise SystemExit(f"error: {folder} has runs with other settings than {config} has now: choose another --out")
+    settings.write_text(config.read_text())
 
     notebook = [measured_notebook(folder / "notebook_before.json", data_dir)]
     runs = []

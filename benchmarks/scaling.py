@@ -29,7 +29,7 @@ PROCESSES = {
 
 
 def write_repeated(data_dir: str, count: int, folder: Path) -> None:
-    """The four files with the first `count` training images, begun anew after the last, and the test images."""
+    """The four files with the first `count` training images, repeated as needed, and the test images."""
     folder.mkdir()
     for name, tensor in files.load(data_dir).items():
         if name.startswith("train"):
