@@ -41,7 +41,7 @@ def measure(
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         child_process.check(" ".join(command), process.returncode, output)
-        written = [run.results.read_text() for run in runs(Path(place))]
+        written = [run.results.read_text() for run in runs(Path(place)) if run.results.is_file()]
         results = json.loads(written[0] if written else re.findall(r"^\{.*\}", output.decode(), re.M)[-1])
     return {**results, "process_seconds": seconds, "peak_bytes": usage.ru_maxrss * 1024}
 
