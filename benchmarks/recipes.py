@@ -1,8 +1,8 @@
 """A recipe over seeds, through the command line that users type: a row of the README's table of results.
 
 Command: python -m benchmarks.recipes configs/fast.yaml [--seeds N] [--out DIR] [--data_dir DIR]
-Each seed has a folder in `--out`, where an interrupted run is resumed and a finished one is not repeated. The notebook's
-loop is measured before the first and after the last one. The row is printed, and kept in benchmarks/recipes.csv.
+Each seed has a folder in `--out`, where an interrupted run is resumed and a finished one is not repeated. The
+notebook's loop is measured before the first and after the last one. The row is printed, and kept in recipes.csv.
 """
 
 import argparse
