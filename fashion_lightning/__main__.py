@@ -1,9 +1,8 @@
-"""`python -m fashion_lightning`: the commands."""
-
-from fashion_lightning import fit, predict, runs, test, verify
+"""`python -m fashion_lightning`: the commands, by the first lines of their files, which need not be imported."""
 
 if __name__ == "__main__":
     print("Fashion-MNIST with PyTorch Lightning. The commands, each with --help:")
-    for command in (fit, test, predict, runs, verify):
-        usage, _, purpose, *more = (command.__doc__ or "").splitlines()
-        print(f"\n  {usage.removeprefix('usage: ')}\n  {purpose}")
+    for command in ("fit", "test", "predict", "runs", "verify"):
+        with open(__file__.replace("__main__", command)) as file:
+            usage, _, purpose, *more = file.read().splitlines()
+        print(f"\n  {usage.partition('usage: ')[2]}\n  {purpose}")

@@ -15,18 +15,19 @@ from argparse import ArgumentError
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import ArgumentParser
-
 from fashion_lightning.command_line.command import answer_help
 from fashion_lightning.command_line.messages import explain
 from fashion_lightning.errors import UserError, reported
-from fashion_lightning.reports.results import print_runs, summarize
-from fashion_lightning.storage.run_folders import LOGS, runs
 
 
 def main(args: list[str] | None = None) -> list[dict[str, Any]]:
     """Returns the rows of the table."""
     answer_help(__doc__, args)
+    from jsonargparse import ArgumentParser  # for which `--help` does not wait
+
+    from fashion_lightning.reports.results import print_runs, summarize
+    from fashion_lightning.storage.run_folders import LOGS, runs
+
     parser = ArgumentParser(allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--sort", type=Literal["when", "val_accuracy", "test_accuracy", "fit_seconds"], default="when")
     parser.add_argument("--trainer.default_root_dir", type=str, default=".")

@@ -12,13 +12,14 @@ import time
 
 from fashion_lightning.command_line.command import answer_help
 from fashion_lightning.errors import WorkError, reported
-from fashion_lightning.jobs import verify
-from fashion_lightning.reports.results import print_promises
 
 
 def main(args: list[str] | None = None) -> dict[str, list[str]]:
     """Returns promise to the names of what differs; exits with 1 if anything does."""
     answer_help(__doc__, args)
+    from fashion_lightning.jobs import verify  # for which `--help` does not wait
+    from fashion_lightning.reports.results import print_promises
+
     with reported():
         start = time.monotonic()
         print("trains four times for some seconds, in real processes")

@@ -6,7 +6,6 @@ import errno
 import gc
 import importlib.metadata
 import io
-import logging
 import os
 import sys
 import threading
@@ -78,6 +77,8 @@ def run(job: str, page: str, args: list[str] | None) -> Any:
 @contextlib.contextmanager
 def _output() -> Iterator[None]:
     """Prints line by line, warnings in one line each, and none of Lightning's information."""
+    import logging  # `--help` does not wait for it
+
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log then shows each epoch at once, and keeps it after a kill
     for name in ("pytorch_lightning", "lightning_fabric"):
