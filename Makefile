@@ -7,7 +7,7 @@ PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 READY := $(VENV)/.installed
-INSTALL ?= $(VENV)/bin/pip install --quiet --disable-pip-version-check
+INSTALL := $(or $(INSTALL),$(VENV)/bin/pip install --quiet --disable-pip-version-check)
 
 .PHONY: fit test
 
