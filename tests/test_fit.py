@@ -168,6 +168,12 @@ def test_works_without_tensorboard(tiny_args, flags):
     assert test.main([])["test"] == results["test"]
 
 
+def test_a_run_folder_may_have_another_name(tiny_args, capsys):
+    logger = ["TensorBoardLogger", "--trainer.logger.save_dir", ".", "--trainer.logger.version", "mine"]
+    fit.main([*tiny_args, "--trainer.logger", *logger])
+    assert "test --ckpt_path lightning_logs/mine/checkpoints/best.ckpt\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("flags", [["--data.val_fraction", "0"], ["--trainer.limit_val_batches", "0"]])
 def test_without_validation_the_best_weights_are_those_of_the_end(tiny_args, flags):
     results = fit.main([*tiny_args, *flags])

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fashion_lightning.storage.run_folders import LOGS, Run
+from fashion_lightning.storage.run_folders import PREFIX, Run, runs
 from fashion_lightning.storage.whole_files import replacing
 
 Splits = dict[str, dict[str, float]]  # split to loss, accuracy and number of images
@@ -36,7 +36,7 @@ def print_card(results: dict[str, Any], run: Run | None) -> None:
         print(f"checkpoint  {checkpoint}")
     print(f"curves      tensorboard --logdir {run.folder.parent}")
     if checkpoint:
-        name = f"run:{run.number}" if run.folder.parent == Path(LOGS) else checkpoint
+        name = f"run:{run.number}" if run.folder in [other.folder for other in runs(Path())] else checkpoint
         print(f"evaluate    python -m fashion_lightning.test --ckpt_path {name}")
 
 
@@ -94,7 +94,7 @@ def print_runs(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         seconds, accuracies = row.get("fit_seconds"), (row.get("val_accuracy"), row.get("test_accuracy"))
         table.add_row(
-            row["run"].removeprefix("version_"),
+            row["run"].removeprefix(PREFIX),
             datetime.fromtimestamp(row["when"]).strftime("%Y-%m-%d %H:%M"),
             row.get("config", row["status"]),
             str(row.get("epochs", "")),
