@@ -14,7 +14,7 @@ def start(
 ) -> Popen[bytes]:
     """Starts `python -m COMMAND` in `folder` (default: the current one), with `variables` in its environment."""
     environment = {**os.environ, **variables}
-    arguments = [sys.executable, "-m", *command]
+    arguments = [sys.executable, "-u", "-m", *command]  # unbuffered: lines arrive in their order
     return Popen(arguments, cwd=folder, env=environment, stdin=DEVNULL, stdout=output, stderr=STDOUT)
 
 
