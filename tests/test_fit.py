@@ -260,3 +260,4 @@ def test_shows_a_progress_bar_on_a_terminal(tiny_args, tmp_path):
     assert process.wait() == 0
     for word in (b"loss: ", b"lr: ", b"val: ", b"epoch 2/2"):
         assert word in shown
+    assert b"Epoch " not in shown  # Lightning's own count of them, from 0
