@@ -9,8 +9,8 @@ from conftest import ROOT
 PACKAGE = ROOT / "fashion_lightning"
 SWAPPED = ("classifier", "networks", "augmentation", "schedules")
 COMMANDS = ("fit", "test", "predict", "runs", "verify", "__main__")
-# A module imports from its own floor or from those below.
-FLOORS = [["errors"], ["data", "storage"], ["training"], ["reports", *SWAPPED], ["jobs"], ["command_line"], [*COMMANDS]]
+# A module imports from its own level or from those below.
+LEVELS = [["errors"], ["data", "storage"], ["training"], ["reports", *SWAPPED], ["jobs"], ["command_line"], [*COMMANDS]]
 MAX_LINES = 250
 
 
@@ -32,8 +32,8 @@ def imports(path: Path) -> set[str]:
     return found - {""}
 
 
-def floor(module: str) -> int:
-    return next(level for level, names in enumerate(FLOORS) if module.split(".")[0] in names)
+def level(module: str) -> int:
+    return next(height for height, names in enumerate(LEVELS) if module.split(".")[0] in names)
 
 
 def test_imports_point_downwards():
@@ -41,7 +41,7 @@ def test_imports_point_downwards():
         f"{module} -> {imported}"
         for module, path in modules().items()
         for imported in imports(path)
-        if module != "__init__" and floor(imported) > floor(module)
+        if module != "__init__" and level(imported) > level(module)
     ]
     assert upwards == []
 
@@ -54,9 +54,9 @@ def test_there_is_no_circle():
     assert left == {}
 
 
-def test_the_rooms_that_answer_help_import_nothing():
-    for room in ("command_line", "jobs", "storage"):
-        assert (PACKAGE / room / "__init__.py").read_text() == ""
+def test_the_folders_that_answer_help_import_nothing():
+    for folder in ("command_line", "jobs", "storage"):
+        assert (PACKAGE / folder / "__init__.py").read_text() == ""
 
 
 def test_modules_are_small():
