@@ -85,7 +85,7 @@ def _instantiate(settings: Settings) -> Namespace:
 def _trainer(made: Namespace, callbacks: list[pl.Callback], **arguments: Any) -> pl.Trainer:
     """With the user's arguments and callbacks, and these; a progress bar on a terminal only."""
     show_progress = sys.stdout.isatty() and made.trainer.enable_progress_bar is not False
-    bar = [record.ProgressBar(refresh_rate=50)] if show_progress else []  # a drawing takes a tenth of a step
+    bar = [record.ProgressBar(refresh_rate=50)] if show_progress else []  # steps from one drawing to the next
     arguments |= {"enable_progress_bar": show_progress}
     arguments |= {"callbacks": [*_as_list(made.trainer.callbacks), *bar, *callbacks]}
     return pl.Trainer(**{**vars(made.trainer), **arguments})
