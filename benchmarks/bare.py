@@ -49,7 +49,7 @@ def main(epochs, data_dir):
         validation_seconds += time.perf_counter() - validation_start
     fit_seconds = time.perf_counter() - start
 
-    accuracies = {split: accuracy(network, loader) for split, loader in data.test_dataloader().items()}
+    accuracies = {split: accuracy(network, data.evaluation_dataloader(split)) for split in data.splits}
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(network(normalize(images)), labels).backward()
     seconds = {"fit_seconds": fit_seconds, "validation_seconds": validation_seconds}

@@ -24,6 +24,7 @@ class FashionClassifier(pl.LightningModule):
     every `log_every_n_steps`: `train/loss_step`, the mean over that batch, and `lr`, the learning rate after that step.
     `trainer.test` reports `<split>/loss`, `<split>/accuracy` and `<split>/images`, the number of images evaluated, of
     every split that has a loader, in `trainer.callback_metrics`. Losses are in nats, accuracies in [0, 1].
+    A checkpoint has `mirror_at_test` beside the weights.
 
     Args:
         network: Makes the network: float images (B, 1, 28, 28) to logits (B, classes).
@@ -53,9 +54,10 @@ class FashionClassifier(pl.LightningModule):
     def load_from_checkpoint(  # type: ignore[override]  # fewer arguments than Lightning's, on purpose
         cls, checkpoint_path: str | Path, map_location: str | torch.device = "cpu", **arguments: Any
     ) -> "FashionClassifier":
-        """Weights alone; Lightning's also takes URLs and class names. Raises CheckpointError as `checkpoints.read`."""
-        model = cls(**arguments)
-        model.load_state_dict(read(Path(checkpoint_path)).content["state_dict"])
+        """Weights and `mirror_at_test`; Lightning's takes URLs and class names. Raises as `checkpoints.read`."""
+        content = read(Path(checkpoint_path)).content
+        model = cls(**{"mirror_at_test": content.get("mirror_at_test", False), **arguments})
+        model.load_state_dict(content["state_dict"])
         return model.to(map_location)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -63,6 +65,9 @@ class FashionClassifier(pl.LightningModule):
         if self.mirror_at_test and not self.training:
             logits = (logits + self.network(images.flip(-1))) / 2
         return logits
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["mirror_at_test"] = self.mirror_at_test
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.network.parameters())
@@ -82,7 +87,7 @@ class FashionClassifier(pl.LightningModule):
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Logits (B, classes), for callbacks."""
-        return self._step(batch, self._tested_splits()[dataloader_idx])[1]
+        return self._step(batch, self.tested_splits()[dataloader_idx])[1]
 
     def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         # Not in every step: `log` costs a tenth of a step on a CPU.
@@ -98,7 +103,7 @@ class FashionClassifier(pl.LightningModule):
         self._log("val")
 
     def on_test_epoch_end(self) -> None:
-        for split in self._tested_splits():
+        for split in self.tested_splits():
             # The curves of `train` and `val` are those of training.
             self._log(split, hide=split != "test")
 
@@ -116,10 +121,13 @@ class FashionClassifier(pl.LightningModule):
         for name, value in metrics.compute().items():
             logger = False if hide or name == "images" else None  # None: if there is one
             prog_bar = (split, name) == ("val", "accuracy")
-            self.log(f"{split}/{name}", value, prog_bar=prog_bar, logger=logger, batch_size=1)
+            if self.trainer.barebones:  # where `log` does nothing
+                self.trainer.callback_metrics[f"{split}/{name}"] = value
+            else:
+                self.log(f"{split}/{name}", value, prog_bar=prog_bar, logger=logger, batch_size=1)
         metrics.reset()
 
-    def _tested_splits(self) -> list[str]:
+    def tested_splits(self) -> list[str]:
         """The split of each test loader: its name, where loaders have names."""
         loaders = self.trainer.test_dataloaders
         return list(loaders) if isinstance(loaders, dict) else ["test"]

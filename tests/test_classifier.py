@@ -48,6 +48,7 @@ def test_means_are_over_images_with_a_ragged_batch(tmp_path, data):
     recorder = Recorder()
     fitter = trainer(tmp_path, max_epochs=2, callbacks=[recorder])
     fitter.fit(model, data)
+    data.tested = ("train", "val", "test")
     fitter.test(model, data, verbose=False)
     recorder.epochs.append(dict(fitter.callback_metrics))
     assert len(recorder.epochs) == 3
@@ -109,6 +110,14 @@ def test_network_optimizer_and_schedule_are_the_caller_s(tmp_path, data):
     trainer(tmp_path, callbacks=[recorder]).fit(model, data)
     assert [rate for _, _, rate in recorder.steps] == pytest.approx([0.5 / (1 + step) for step in range(1, 8)])
     assert [name for name, _ in model.named_parameters()] == ["network.1.weight"]
+
+
+def test_a_plain_trainer_tests_the_test_set_alone(tmp_path, data, capsys):
+    [results] = trainer(tmp_path, logger=False).test(FashionClassifier(), data)
+    assert set(results) == {"test/loss", "test/accuracy"}
+    printed = capsys.readouterr().out
+    assert printed.count("test/accuracy") == 1
+    assert "DataLoader 1" not in printed
 
 
 def test_a_plain_loader_is_evaluated_as_the_test_set(tmp_path):

@@ -46,12 +46,14 @@ def test_loaders_yield_whole_uint8_batches(data):
 
 
 def test_images_keep_their_labels(data):
-    for images, labels in [*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()["test"]]:
+    for images, labels in [*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()]:
         brightest_row = images.float().mean((1, 3)).argmax(1)
         assert torch.equal(brightest_row, 2 * labels + 4)
 
 
 def test_evaluation_covers_every_split_in_the_order_of_the_file(data):
+    assert labels_of(data.test_dataloader()) == data.splits["test"].labels.tolist()
+    data.tested = ("train", "val", "test")
     loaders = data.test_dataloader()
     assert list(loaders) == ["train", "val", "test"]
     for split, loader in loaders.items():
@@ -119,4 +121,5 @@ def test_without_validation_all_images_are_trained_on(tiny_data):
     module.setup()
     assert {name: len(split) for name, split in module.splits.items()} == {"train": 250, "test": 203}
     assert module.val_dataloader() == []
+    module.tested = ("train", "val", "test")
     assert list(module.test_dataloader()) == ["train", "test"]

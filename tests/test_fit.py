@@ -17,6 +17,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fashion_lightning import fit, runs, test
+from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.storage import run_folders
 from fashion_lightning.training.checkpointing import Checkpointing
@@ -114,9 +115,49 @@ def test_evaluating_the_best_of_the_newest_run_repeats_its_results(tiny_args, tm
     assert "version_0/checkpoints/best.ckpt" in out
 
 
+def test_the_test_set_can_be_left_alone(tiny_args, monkeypatch, capsys):
+    evaluated: list[int] = []
+    step = FashionClassifier.test_step
+
+    def test_step(self, batch, batch_idx, dataloader_idx=0):
+        evaluated.append(len(batch[1]))
+        return step(self, batch, batch_idx, dataloader_idx)
+
+    monkeypatch.setattr(FashionClassifier, "test_step", test_step)
+    results = fit.main([*tiny_args, "--evaluate_test", "false", "--trainer.max_epochs", "1"])
+    assert sum(evaluated) == 200 + 50
+    assert "test" not in results
+    assert results == json.loads(Path("lightning_logs/version_0/results.json").read_text())
+    card = capsys.readouterr().out
+    assert "\ntest " not in card
+    resumed = fit.main(["--resume", "--trainer.max_epochs", "2"])  # it is a setting of the run
+    assert "test" not in resumed
+    later = test.main([])
+    assert later["test"]["images"] == 203
+    saved = json.loads(Path("lightning_logs/version_0/results.json").read_text())
+    assert list(saved)[:3] == ["train", "val", "test"]
+    assert saved == {**resumed, "test": later["test"]}
+    assert runs.main([])[0]["test_accuracy"] == later["test"]["accuracy"]
+
+
+@pytest.mark.parametrize("flags", [["--trainer.limit_test_batches", "0"], ["--trainer.barebones", "true"]])
+def test_less_than_everything_is_no_error(flags, tiny_args, capsys):
+    results = fit.main([*tiny_args, *flags])
+    assert results["epochs"] == 2
+    if "--trainer.barebones" in flags:
+        assert results["test"]["images"] == 203
+        assert not Path("lightning_logs").exists()
+    else:
+        assert "test" not in results
+        assert Path(results["checkpoint"]).is_file()
+    printed = capsys.readouterr().out
+    assert "epoch 2/2" in printed
+
+
 def test_the_flags_of_a_test_win_over_the_run_s_settings(tiny_args):
     fit.main(tiny_args)
-    assert test.main(["--data.split_seed", "1"])["val"] != test.main([])["val"]
+    other_split = ["--data.split_seed", "1", "--data.match_checkpoint", "false"]
+    assert test.main(other_split)["val"] != test.main([])["val"]
     assert test.main(["--ckpt_path", "run:0"]) == test.main([])
 
 

@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import forked
@@ -171,6 +172,26 @@ def test_a_test_redraws_its_own_figures_and_nothing_else(inspected_args):
 def test_an_evaluation_of_some_images_draws_nothing(inspected_args):
     fit.main([*inspected_args, "--trainer.limit_test_batches", "2"])
     assert pictures() == DURING_FIT
+
+
+def test_figures_of_a_run_are_those_of_its_best_checkpoint_and_settings(inspected_args, capsys):
+    fit.main(inspected_args)
+    before = {path: path.stat().st_mtime_ns for path in FOLDER.rglob("*") if path.is_file()}
+    for flags in (["--ckpt_path", "last"], ["--ckpt_path", str(FOLDER / "checkpoints" / "last.ckpt")]):
+        test.main(flags)
+        assert "figures     left as they are" in capsys.readouterr().out
+    test.main(["--trainer.precision", "bf16-mixed"])
+    assert {path: path.stat().st_mtime_ns for path in FOLDER.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_cannot_be_written_is_evaluated(inspected_args, capsys):
+    fit.main(inspected_args)
+    (FOLDER / "figures" / "predictions.png").unlink()
+    (FOLDER / "figures" / "predictions.png").mkdir()  # which no file can replace, also for root
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert test.main([])["test"]["images"] == 203
+    assert capsys.readouterr().err == f"warning: cannot draw {FOLDER}/figures/predictions.png: Is a directory\n"
 
 
 def test_two_processes_draw_the_pictures_of_one(inspected_args, tmp_path):

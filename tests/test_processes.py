@@ -111,15 +111,16 @@ def test_another_number_of_processes_resumes_in_the_same_order(before, after, nu
 def record_counts() -> None:
     """Writes what a test came to into `splits.json`, and the confusion matrix of the test set into `confusion.npy`."""
     from fashion_lightning.jobs import test
-    from fashion_lightning.reports import figures
+    from fashion_lightning.reports import inspection
 
-    draw = figures.confusion_matrix
+    count = inspection.multiclass_confusion_matrix
 
-    def confusion_matrix(counts):
+    def confusion_matrix(*args):
+        counts = count(*args)
         np.save("confusion.npy", counts.numpy())
-        return draw(counts)
+        return counts
 
-    figures.confusion_matrix = confusion_matrix
+    inspection.multiclass_confusion_matrix = confusion_matrix
     test.print_splits = lambda splits: Path("splits.json").write_text(json.dumps(splits))
 
 
@@ -147,7 +148,7 @@ def trained(numbered, tmp_path_factory) -> Path:
 
 
 def evaluate(trained: Path, data: Path, world_size: int, patch=record_counts) -> tuple[list[int], dict, np.ndarray]:
-    args = ["--data.data_dir", str(data), "--inspect.figures", "true"]
+    args = ["--data.data_dir", str(data), "--data.match_checkpoint", "false"]
     for made in ("splits.json", "confusion.npy"):
         (trained / made).unlink(missing_ok=True)
     statuses = forked.run_ranks(trained, args, world_size, patch=patch, job="test")

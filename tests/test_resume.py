@@ -63,6 +63,16 @@ VARIANTS = {
     "two validations an epoch": ["--trainer.val_check_interval", "0.5"],
     "a validation every other epoch": ["--trainer.check_val_every_n_epoch", "2"],
     "a validation every 7 steps": ["--trainer.check_val_every_n_epoch", "null", "--trainer.val_check_interval", "7"],
+    "a validation within a step": ["--trainer.accumulate_grad_batches", "3", "--trainer.val_check_interval", "5"],
+    "accumulation that changes": [
+        *("--trainer.callbacks", "GradientAccumulationScheduler"),
+        *("--trainer.callbacks.scheduling", "{0: 1, 1: 7, 2: 3}"),
+    ],
+    "averaged weights": ["--trainer.callbacks", "EMAWeightAveraging", "--trainer.callbacks.decay", "0.8"],
+    "stochastic weight averaging": [
+        *("--trainer.callbacks", "StochasticWeightAveraging", "--trainer.callbacks.swa_lrs", "0.005"),
+        *("--trainer.callbacks.swa_epoch_start", "1"),
+    ],
     "limited batches": ["--trainer.limit_train_batches", "7"],
     "an end within an epoch": ["--trainer.max_steps", "25"],
     "momentum": ["--model.optimizer", "SGD", "--model.optimizer.lr", "0.1", "--model.optimizer.momentum", "0.9"],
@@ -154,19 +164,21 @@ def dropout() -> None:
     sys.modules["resume_networks"] = module
 
 
+QUICK_VARIANTS = (
+    *("accumulation", "random changes of images", "accumulation that changes"),
+    *("averaged weights", "stochastic weight averaging"),
+)
+
+
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in ("accumulation", "random changes of images") else pytest.mark.slow)
-        for name in VARIANTS
-    ],
+    "name", [pytest.param(name, marks=() if name in QUICK_VARIANTS else pytest.mark.slow) for name in VARIANTS]
 )
 def test_killed_in_other_settings(name, fit_args, never_killed, tmp_path):
     flags = VARIANTS[name]
     kwargs = {"patch": dropout}
     optimizer = "torch.optim.SGD.step" if "SGD" in flags else STEP
     kills = [(optimizer, 6, "after"), (optimizer, 5, "after")]
-    if "accumulate" not in flags[0]:
+    if "accumulat" not in " ".join(flags).lower():
         kills.append((optimizer, 8, "before"))
     assert different(killed(tmp_path, [*fit_args, *flags], *kills, **kwargs), never_killed(*flags, **kwargs)) == []
 
@@ -176,14 +188,87 @@ def test_the_seed_matters_to_the_comparison(fit_args, never_killed):
     assert {"weights", "optimiser state", "metrics.csv", "TensorBoard", "results.json"} <= set(found)
 
 
-def test_longer_later_is_as_long_at_once(fit_args, never_killed, tmp_path):
-    assert forked.run(tmp_path, [*fit_args, "--trainer.max_epochs", "2"]) == 0
-    assert different(killed(tmp_path, fit_args), never_killed()) == []
+@pytest.mark.parametrize("name", ["", "accumulation that changes", "averaged weights"])
+def test_longer_later_is_as_long_at_once(name, fit_args, never_killed, tmp_path):
+    flags = VARIANTS[name] if name else []
+    assert forked.run(tmp_path, [*fit_args, *flags, "--trainer.max_epochs", "2"]) == 0
+    assert (
+        different(killed(tmp_path, [*fit_args, *flags]), never_killed(*flags, **{"patch": dropout} if name else {}))
+        == []
+    )
 
 
-def test_a_finished_run_stays_as_it_is(fit_args, never_killed, tmp_path):
-    assert different(killed(tmp_path, fit_args), never_killed()) == []
-    assert different(killed(tmp_path, fit_args), never_killed()) == []
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_is_said_to_be_finished(fit_args, tmp_path):
+    run = tmp_path / "lightning_logs" / "version_0"
+    assert forked.run(tmp_path, fit_args) == 0
+    before, card = files(run), (tmp_path / "out").read_text().split("\n\n")[-2:]
+    for more in ([], ["--trainer.max_epochs", "2"], ["--trainer.max_steps", "30"], ["--ckpt_path", "last"]):
+        args = [*fit_args[:-1], *more] if "--ckpt_path" in more else [*fit_args, *more]
+        assert forked.run(tmp_path, args) == 0, (tmp_path / "err").read_text()
+        printed = (tmp_path / "out").read_text()
+        assert printed.startswith("resume      nothing: lightning_logs/version_0 is finished; to train it longer: ")
+        assert printed.split("\n\n")[-2:] == card
+        assert files(run) == before
+
+
+def test_a_run_that_was_stopped_early_is_finished_until_its_limits_change(fit_args, tmp_path):
+    stop = ["--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"]
+    stop += ["--trainer.callbacks.stopping_threshold", "100"]
+    assert forked.run(tmp_path, [*fit_args, *stop]) == 0
+    assert "epoch 1/3" in (tmp_path / "out").read_text()
+    assert forked.run(tmp_path, ["--resume"]) == 0
+    assert "version_0 is finished" in (tmp_path / "out").read_text()
+    assert forked.run(tmp_path, ["--resume", "--trainer.max_epochs", "5"]) == 0
+    assert "epoch 2/5" in (tmp_path / "out").read_text()
+
+
+def test_settings_that_change_on_the_way_are_kept(fit_args, tmp_path):
+    run = Run(tmp_path / "lightning_logs" / "version_0")
+    assert forked.run(tmp_path, fit_args) == 0
+    assert json.loads(run.results.read_text())["changes"] == []
+    results = run.results.read_bytes()
+    longer = ["--resume", "--trainer.max_epochs", "5", "--model.label_smoothing", "0.1"]
+    assert forked.run(tmp_path, longer, kill=(STEP, 2, "after")) == -9
+    assert run.previous_results.read_bytes() == results  # which are no longer those of the run
+    assert not run.results.exists()
+    assert forked.run(tmp_path, longer) == 0
+    assert forked.run(tmp_path, ["--resume", "--trainer.max_epochs", "6"]) == 0
+    changed = [line for line in run.config.read_text().splitlines() if line.startswith("# changed after step ")]
+    assert [line.split(": ")[:2] for line in changed] == [
+        ["# changed after step 30", "--trainer.max_epochs"],
+        ["# changed after step 30", "--model.label_smoothing"],
+        ["# changed after step 50", "--trainer.max_epochs"],
+    ]
+    assert json.loads(run.results.read_text())["changes"] == [line.removeprefix("# changed ") for line in changed]
+    assert forked.run(tmp_path / "again", ["--config", str(run.config)]) == 0  # it is read as before
+
+
+@pytest.mark.parametrize("setting", ["--model.mirror_at_test", "--model.optimizer.lr"])
+def test_refuses_to_resume_what_could_not_be_compared(setting, fit_args, tmp_path):
+    assert forked.run(tmp_path, [*fit_args, "--trainer.max_epochs", "1"]) == 0
+    before = files(tmp_path / "lightning_logs")
+    value = "true" if "mirror" in setting else "0.5"
+    assert forked.run(tmp_path, [*fit_args, setting, value]) == 2
+    assert (tmp_path / "err").read_text().startswith("error: cannot resume with another optimiser, schedule or evalu")
+    assert files(tmp_path / "lightning_logs") == before
+
+
+def test_weights_that_are_averaged_at_the_end_are_not_trained_longer(fit_args, tmp_path):
+    averaging = VARIANTS["stochastic weight averaging"]
+    assert forked.run(tmp_path, [*fit_args, *averaging]) == 0
+    assert forked.run(tmp_path, ["--resume", "--trainer.max_epochs", "5"]) == 2
+    assert "cannot resume with StochasticWeightAveraging, whose schedule has begun" in (tmp_path / "err").read_text()
+
+
+@pytest.mark.slow
+def test_killed_while_batch_norm_is_averaged(fit_args, never_killed, tmp_path):
+    flags = VARIANTS["stochastic weight averaging"]
+    kills = [(STEP, 22, "after"), (BATCH_START, 15, "after"), (VALIDATION_STEP, 3, "after")]
+    assert different(killed(tmp_path, [*fit_args, *flags], *kills), never_killed(*flags, patch=dropout)) == []
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(fit_args, never_killed, tmp_path):
@@ -247,8 +332,7 @@ def test_says_what_it_resumes_from(fit_args, tmp_path):
     [
         (["--seed_everything", "1"], "seed"),
         (["--data.split_seed", "1"], "split_seed"),
-        (["--data.batch_size", "40"], "steps_per_epoch"),
-        (["--trainer.limit_train_batches", "5"], "steps_per_epoch"),
+        (["--data.batch_size", "40"], "batch_size"),
     ],
 )
 def test_refuses_to_resume_with_other_images(flags, name, fit_args, tmp_path):

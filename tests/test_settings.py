@@ -48,10 +48,6 @@ MISTAKES = [
     ("--trainer.precision bf17", r"--trainer\.precision: expected .*bf16-mixed.*, got bf17$"),
     ("--trainer.accelerator gpu", r"gpu.* use --trainer\.accelerator cpu or auto$"),
     ("--trainer.accelerator xpuu", "invalid accelerator name"),
-    (
-        "--trainer.accumulate_grad_batches 5 --trainer.val_check_interval 0.2",
-        r"--trainer\.val_check_interval: expected a multiple of the 5 --trainer\.accumulate_grad_batches, got 0\.2",
-    ),
     ("--trainer.overfit_batches 2", r"--trainer\.overfit_batches: expected 0"),
     ("--config typo.yaml", r"unknown key trainer\.max_epoch; did you mean trainer\.max_epochs\?"),
     ("--config class.yaml", r"--model\.network: .* did you mean FashionCNN\?"),
@@ -126,7 +122,7 @@ def test_an_optimizer_cannot_be_changed_on_the_way(tiny_args, capsys):
     with pytest.raises(SystemExit) as exit_:
         fit.main(["--ckpt_path", "last", "--model.optimizer.lr", "0.05"])
     assert exit_.value.code == 2
-    assert "cannot resume with another optimiser or schedule" in capsys.readouterr().err
+    assert "cannot resume with another optimiser, schedule or evaluation: --model.optimizer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", ["--trainer.max_epochs 0", "--trainer.log_every_n_steps 0"])
@@ -228,10 +224,11 @@ def test_a_run_without_a_checkpoint_is_started_from_the_beginning(two_runs):
 
 
 def test_the_settings_of_a_run_are_those_that_it_writes(two_runs):
-    written = Path("lightning_logs/version_0/config.yaml").read_text()
+    written = Path("lightning_logs/version_0/config.yaml").read_text().splitlines()
+    later = ["  match_checkpoint: true", "evaluate_test: true"]  # which version 0.1.0 did not have
     for flags in (["--config", "lightning_logs/version_0/config.yaml"], ["--ckpt_path", "run:0"]):
         settings = resolve("fit", flags)
-        assert settings.yaml == written
+        assert [line for line in settings.yaml.splitlines() if line not in later] == written
         assert settings.recipe == ""  # a file that a run wrote is no recipe
 
 

@@ -220,7 +220,8 @@ def test_an_accelerator_is_not_waited_for_in_every_step():
     trainer = SimpleNamespace(
         global_step=0,
         optimizers=[SimpleNamespace(param_groups=[{"lr": 0.5}])],
-        datamodule=SimpleNamespace(images_of_step=lambda step: torch.tensor([step])),
+        current_epoch=0,
+        datamodule=SimpleNamespace(images_of_batch=lambda epoch, batch: torch.tensor([batch])),
     )
     check = FiniteLoss()
     for step in range(MAX_STEPS_AHEAD - 1):

@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from jsonargparse import Namespace
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from fashion_lightning.command_line import checks
@@ -36,30 +37,36 @@ class RunFolder(CSVLogger):
 
 def fit(settings: Settings) -> Fit:
     made, start, flags = _instantiate(settings), settings.start, settings.config.trainer
-    stop, run_record = stopping.SignalStop(), record.RunRecord(settings.yaml, settings.recipe, flags.max_time)
+    stop, text = stopping.SignalStop(), settings.yaml
+    run_record = record.RunRecord(text, settings.recipe, settings.evaluation, start.departures, flags.max_time)
     enabled = flags.enable_checkpointing is not False and not flags.fast_dev_run
     checkpoints = checkpointing.Checkpointing(stop, start.checkpoint, enabled)
     ours: list[pl.Callback] = [stop, run_record, Inspection(made.inspect, run_record)]
     ours += [stopping.FiniteLoss(), resuming.ExactResume(), checkpoints]
+    of_user = any(isinstance(callback, Checkpoint) for callback in _as_list(made.trainer.callbacks))
     trainer = _trainer(
         made,
         ours,
         logger=_logger(settings, made.trainer.logger),
         plugins=[*_as_list(made.trainer.plugins), checkpoints.io],
-        enable_checkpointing=True,  # Lightning counts ours as a checkpoint callback, even where it writes none
+        enable_checkpointing=of_user and flags.enable_checkpointing is not False,  # or Lightning adds one of its own
     )
     checks.check_objects(trainer, made.model, made.data)
     if not flags.fast_dev_run:
         checks.check_writable(start.run.folder if start.run else settings.root / LOGS)
     _load(made.data)
-    return Fit(trainer, made.model, made.data, run_record, checkpoints, start, settings.config.resume)
+    wishes = settings.config.resume, settings.config.evaluate_test
+    return Fit(trainer, made.model, made.data, run_record, checkpoints, start, *wishes)
 
 
 def test(settings: Settings) -> Test:
     made = _instantiate(settings)
-    callbacks = [Inspection(made.inspect, run=settings.start.run), stopping.SignalStop()]
+    run = settings.start.run if settings.start.is_best_of_run else None  # its figures are of nothing else
+    callbacks = [Inspection(made.inspect, run=run), stopping.SignalStop()]
     trainer = _trainer(made, callbacks, logger=False, enable_checkpointing=False)
     checks.check_objects(trainer, made.model, made.data)
+    if settings.start.checkpoint:
+        made.data.trained_with = settings.start.checkpoint.content.get(type(made.data).__qualname__, {})
     _load(made.data)
     return Test(trainer, made.model, made.data, settings.start)
 
@@ -87,12 +94,16 @@ def _trainer(made: Namespace, callbacks: list[pl.Callback], **arguments: Any) ->
     show_progress = sys.stdout.isatty() and made.trainer.enable_progress_bar is not False
     bar = [record.ProgressBar(refresh_rate=50)] if show_progress else []  # steps from one drawing to the next
     arguments |= {"enable_progress_bar": show_progress}
-    arguments |= {"callbacks": [*_as_list(made.trainer.callbacks), *bar, *callbacks]}
+    arguments |= {"callbacks": [*callbacks, *_as_list(made.trainer.callbacks), *bar]}
+    if made.trainer.barebones:  # Lightning refuses what it does without
+        arguments |= {"enable_progress_bar": False, "log_every_n_steps": None}
     return pl.Trainer(**{**vars(made.trainer), **arguments})
 
 
-def _logger(settings: Settings, chosen: Logger | list[Logger] | bool | None) -> Logger | list[Logger]:
+def _logger(settings: Settings, chosen: Logger | list[Logger] | bool | None) -> Logger | list[Logger] | bool:
     """The user's own, or one whose folder is the run folder: of the run that is resumed, or a new one."""
+    if settings.config.trainer.barebones:
+        return False  # no run folder either
     if not isinstance(chosen, bool | None):
         return chosen
     run, checkpoint = settings.start.run, settings.start.checkpoint

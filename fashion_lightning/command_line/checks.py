@@ -20,10 +20,6 @@ def check_objects(trainer: pl.Trainer, model: FashionClassifier, data: FashionMN
         raise UserError(f"--data.batch_size: expected {expected}, got {data.batch_size}")
     if trainer.overfit_batches:  # type: ignore[attr-defined]  # set by Lightning
         raise UserError("--trainer.overfit_batches: expected 0: batches here are not redrawn from single images")
-    accumulate, interval = trainer.accumulate_grad_batches, trainer.val_check_interval
-    if accumulate > 1 and interval != 1.0 and not (isinstance(interval, int) and interval % accumulate == 0):
-        expected = f"a multiple of the {accumulate} --trainer.accumulate_grad_batches"
-        raise UserError(f"--trainer.val_check_interval: expected {expected}, got {interval}")
     _check_network(model)
     _check_optimizer(model)
 

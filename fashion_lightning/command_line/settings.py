@@ -3,16 +3,19 @@
 The assignment's numbers are defaults of the classes that the flags configure; the Trainer's are in `TRAINER_DEFAULTS`.
 """
 
+import json
 import os
 import sys
 import warnings
 from argparse import ArgumentError
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from jsonargparse import ActionConfigFile, Namespace
+from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
 
 from fashion_lightning import augmentation, networks, schedules
@@ -35,7 +38,10 @@ TRAINER_DEFAULTS = {
 }
 # Where classes are looked for by name.
 MODULES = (torch.optim, torch.optim.lr_scheduler, networks, augmentation, schedules)
+register_type(torch.device)  # an argument of callbacks, which a config could not hold otherwise
 COMPARED = ("seed_everything", "model.", "data.", "trainer.")
+# Of a run that is resumed: its optimiser state, or its best validation accuracy, would be of something else.
+FIXED = ("--model.optimizer", "--model.lr_scheduler", "--model.mirror_at_test")
 NOT_COMPARED = ("data.seed", "trainer.default_root_dir")  # the first is linked to seed_everything
 
 
@@ -51,6 +57,12 @@ class Settings:
         """Names of the YAML files given, without those that runs saved; empty if there are none."""
         stems = [Path(os.fspath(path)).stem for path in self.config.config or []]
         return "+".join(stem for stem in stems if stem != "config")
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """What an evaluation of the network depends on beside its weights, as plain values."""
+        network = self.config.model.network.as_dict()
+        return {"model.network": network, "trainer.precision": self.config.trainer.precision}
 
     @property
     def yaml(self) -> str:
@@ -71,20 +83,21 @@ def resolve(job: str, args: list[str] | None) -> Settings:
     config = _parse(parser, args)
     root = Path(config.trainer.default_root_dir or ".")
     checkpoint, run = _find_start(job, config, root)
+    kept = ["--config", str(run.config)] if run and run.config.is_file() else []
+    if checkpoint and job != "fit":
+        kept += _evaluation(checkpoint)
     departures: tuple[str, ...] = ()
-    if run and run.config.is_file():
-        of_run = ["--config", str(run.config)]
-        before, config = _parse(parser, of_run), _parse(parser, [*of_run, *args])
+    if kept:
+        before, config = _parse(parser, kept), _parse(parser, [*kept, *args])
         departures = _departures(before, config)
-    fixed = [line for line in departures if line.startswith(("--model.optimizer", "--model.lr_scheduler"))]
-    if job == "fit" and fixed:
-        raise UserError(f"cannot resume with another optimiser or schedule: {fixed[0]}")
+    if job == "fit":
+        _check_resume(checkpoint, departures)
+    elif checkpoint:
+        _check_network(checkpoint, config)
     if config.get("resume") and not isinstance(config.trainer.logger, bool | None):
         raise UserError("--resume: expected no --trainer.logger of your own: its folder is not known here")
     if not 0 <= config.seed_everything < 2**32:
         raise UserError(f"--seed_everything: expected 0 to {2**32 - 1}, got {config.seed_everything}")
-    if checkpoint and job == "fit" and not checkpoint.content.keys() >= TRAINING_STATE:
-        raise UserError(f"{checkpoint.path} holds weights but no training state: expected a checkpoint of a fit")
     return Settings(parser, config, Start(checkpoint, run, departures), root)
 
 
@@ -115,6 +128,46 @@ def _last_of_newest(root: Path) -> tuple[Checkpoint | None, Run | None]:
     return read(oldest), run
 
 
+def _check_resume(checkpoint: Checkpoint | None, departures: tuple[str, ...]) -> None:
+    """Raises UserError if training cannot be resumed from the checkpoint, or not with these settings."""
+    if checkpoint and not checkpoint.content.keys() >= TRAINING_STATE:
+        raise UserError(f"{checkpoint.path} holds weights but no training state: expected a checkpoint of a fit")
+    for line in departures:
+        if line.startswith(FIXED):
+            raise UserError(f"cannot resume with another optimiser, schedule or evaluation: {line}")
+    averaged = checkpoint.content["callbacks"].get("StochasticWeightAveraging", {}) if checkpoint else {}
+    limits = [line for line in departures if line.startswith("--trainer.max_epochs")]
+    if averaged.get("scheduler_state") and limits:
+        raise UserError(f"cannot resume with StochasticWeightAveraging, whose schedule has begun, and {limits[0]}")
+
+
+def _evaluation(checkpoint: Checkpoint) -> list[str]:
+    """Flags for what the checkpoint says of its evaluation. Nothing that it names is imported but networks of ours."""
+    content = checkpoint.content
+    values = dict(_recorded(checkpoint))
+    if not values.get("model.network", {}).get("class_path", "").startswith(f"{networks.__name__}."):
+        values.pop("model.network", None)
+    if "mirror_at_test" in content:
+        values["model.mirror_at_test"] = content["mirror_at_test"]
+    split = content.get(FashionMNISTDataModule.__qualname__, {})
+    values |= {f"data.{name}": split[name] for name in ("val_fraction", "split_seed") if name in split}
+    return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
+
+
+def _check_network(checkpoint: Checkpoint, config: Namespace) -> None:
+    """Raises UserError if the checkpoint names another class of network than the settings."""
+    network, now = _recorded(checkpoint).get("model.network"), config.model.network.class_path
+    if network and network["class_path"] != now:
+        arguments = "".join(f" --model.network.{name} {value}" for name, value in network.get("init_args", {}).items())
+        named = f"--model.network {network['class_path']}{arguments}"
+        raise UserError(f"{checkpoint.path} is of another network than {now}: if you trust its code, add {named}")
+
+
+def _recorded(checkpoint: Checkpoint) -> dict[str, Any]:
+    """`Settings.evaluation` of the run that wrote the checkpoint; empty if it was not written by a run."""
+    return checkpoint.content.get("callbacks", {}).get("RunRecord", {}).get("evaluation", {})
+
+
 def _departures(of_run: Namespace, config: Namespace) -> tuple[str, ...]:
     """Settings that differ from those of the run."""
     before, now = vars(of_run.as_flat()), vars(config.as_flat())
@@ -136,6 +189,8 @@ def _make_parser(job: str) -> LightningArgumentParser:
     parser.add_class_arguments(InspectionParts, "inspect")
     start_help = "Checkpoint to start from: best, last, run:N or a path."
     parser.add_argument("--ckpt_path", type=str | None, default=None, help=start_help)
+    test_help = "Whether fit evaluates the test set at its end."
+    parser.add_argument("--evaluate_test", type=bool, default=True, help=test_help)
     if job == "fit":
         parser.add_argument("--resume", action="store_true", help="Resume the newest run from its last checkpoint.")
     if job == "predict":

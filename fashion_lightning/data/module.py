@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-import math
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,12 @@ class Split:
 class FashionMNISTDataModule(pl.LightningDataModule):
     """Batches of images (B, 1, 28, 28), uint8 until they are on the device, then float32, and labels (B,) int64.
 
-    The training file is split into training and validation images. `test_dataloader` gives all splits.
+    The training file is split into training and validation images.
+
+    Attributes:
+        splits: Name to `Split`, of train, val and test those that have images, once `setup` was called.
+        trained_with: State of the data module in the checkpoint to evaluate; `setup` raises as `check_match`.
+        tested: Names of the splits that `trainer.test` evaluates, if they have images, in a loader each.
 
     Args:
         data_dir: Where the four files are, or are downloaded to if Debian's package is not installed either.
@@ -51,6 +56,7 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         split_seed: Seed of the split into training and validation images, and of nothing else.
         seed: Seed of the order of the training images in each epoch.
         verify: Whether the files must be the published ones; otherwise others in the same format are accepted.
+        match_checkpoint: Whether a checkpoint is only evaluated on the split and data set that it was trained with.
     """
 
     trainer: Any  # Lightning's, None until it is attached
@@ -64,6 +70,7 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         split_seed: int = 0,
         seed: int = 0,
         verify: bool = True,
+        match_checkpoint: bool = True,
     ) -> None:
         super().__init__()
         for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -73,10 +80,13 @@ class FashionMNISTDataModule(pl.LightningDataModule):
             raise UserError(f"--data.val_fraction: expected 0 or more, and less than 1, got {val_fraction}")
         if not 0 <= split_seed < 2**32:
             raise UserError(f"--data.split_seed: expected 0 to {2**32 - 1}, got {split_seed}")
-        self.data_dir, self.verify = data_dir, verify
+        self.data_dir, self.verify, self.match_checkpoint = data_dir, verify, match_checkpoint
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
         self.splits: dict[str, Split] = {}
+        self.trained_with: dict[str, Any] = {}
+        self.tested: Container[str] = ("test",)
+        self._passes = 0  # over the training images, without a trainer
 
     def prepare_data(self) -> None:
         self.setup()  # Lightning calls this in one process before `setup` in all: missing files are downloaded once
@@ -95,6 +105,8 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         train, val = split_indices(len(train_file), self.split_seed, self.val_fraction)
         splits = {name: replace(train_file, indices=part) for name, part in (("train", train), ("val", val))}
         self.splits = {name: split for name, split in {**splits, "test": test}.items() if len(split)}
+        if self.trained_with:
+            self.check_match(self.trained_with)
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.splits["train"], self._training_batches())
@@ -102,8 +114,9 @@ class FashionMNISTDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         return self.evaluation_dataloader("val") if "val" in self.splits else []
 
-    def test_dataloader(self) -> dict[str, DataLoader]:
-        return {split: self.evaluation_dataloader(split) for split in self.splits}
+    def test_dataloader(self) -> DataLoader | dict[str, DataLoader]:
+        loaders = {split: self.evaluation_dataloader(split) for split in self.splits if split in self.tested}
+        return loaders["test"] if list(loaders) == ["test"] else loaders
 
     def evaluation_dataloader(self, name: str) -> DataLoader:
         """Every image of a split once, over all processes, in the order of `Split.indices`."""
@@ -127,38 +140,34 @@ class FashionMNISTDataModule(pl.LightningDataModule):
     def _rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch under the trainer's limits."""
-        batches, limit = math.ceil(len(self.splits["train"]) / self.batch_size), self.trainer.limit_train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        return math.ceil(batches / self.trainer.accumulate_grad_batches)
-
-    def progress(self, step: int) -> tuple[int, int]:
-        """(epoch, batches done in it) after `step` optimiser steps."""
-        epoch, steps = divmod(step, self.steps_per_epoch)
-        return epoch, steps * self.trainer.accumulate_grad_batches
-
-    def images_of_step(self, step: int) -> Tensor:
-        """Indices (B,) in the training file of all images that optimiser step `step`, from 0, uses."""
-        epoch, done = self.progress(step)
-        batches = self._training_batches().global_batches(epoch)
-        return torch.cat(batches[done : done + self.trainer.accumulate_grad_batches])
+    def images_of_batch(self, epoch: int, batch: int) -> Tensor:
+        """Indices (B,) in the training file of the images of a batch, of all processes; both count from 0."""
+        return self._training_batches().global_batches(epoch)[batch]
 
     def state_dict(self) -> dict[str, Any]:
-        """What determines the images of each step."""
-        order = {"steps_per_epoch": self.steps_per_epoch, "batch_size": self.batch_size, "seed": self.seed}
-        split = {"val_fraction": self.val_fraction, "split_seed": self.split_seed}
-        return {**order, **split, "data": self._digest}
+        """What determines the images of each batch and split."""
+        order = {"batch_size": self.batch_size, "seed": self.seed}
+        return {**order, "val_fraction": self.val_fraction, "split_seed": self.split_seed, "data": self._digest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises UserError if training would not continue with the images that come next."""
+        """Raises UserError if training would not continue with the images that come next, or as `check_match`."""
         if self.trainer.state.fn != TrainerFn.FITTING:
-            return
+            return self.check_match(state_dict)
         for name, value in self.state_dict().items():
             if value != state_dict.get(name):
                 was = f"cannot resume: {name} was {state_dict.get(name)}, is now {value}"
                 raise UserError(f"{was}; drop the flags that change it, or start a new run")
+
+    def check_match(self, state_dict: dict[str, Any]) -> None:
+        """Raises UserError if a checkpoint with this state was trained with another split or data set."""
+        now = self.state_dict()
+        for name in ("data", "split_seed", "val_fraction") if self.match_checkpoint else ():
+            if state_dict.get(name, now[name]) != now[name]:
+                expected = f"expected the checkpoint's {name} {state_dict[name]}, got {now[name]}"
+                if name == "data":
+                    expected = "expected the data set that the checkpoint was trained on, got another"
+                reason = "its training images may be in other splits"
+                raise UserError(f"{expected}: {reason}; to evaluate all the same: --data.match_checkpoint false")
 
     @functools.cached_property
     def _digest(self) -> str:
@@ -170,11 +179,15 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         return digest.hexdigest()
 
     def _training_batches(self) -> TrainingBatches:
-        def progress() -> tuple[int, int]:  # by the optimiser steps, which a checkpoint restores
-            return self.progress(self.trainer.global_step) if self.trainer else (0, 0)
-
         indices = self.splits["train"].indices
-        return TrainingBatches(indices, self.batch_size, self.seed, progress, *self._rank_and_world_size())
+        return TrainingBatches(indices, self.batch_size, self.seed, self._next_batch, *self._rank_and_world_size())
+
+    def _next_batch(self) -> tuple[int, int]:
+        """Epoch, and batches done in it, by the trainer's counters; without a trainer each pass is the next epoch."""
+        if self.trainer and self.trainer.training:
+            return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        self._passes += 1
+        return self._passes - 1, 0
 
 
 def data_of(trainer: pl.Trainer) -> FashionMNISTDataModule:

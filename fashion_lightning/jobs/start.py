@@ -7,6 +7,9 @@ from torch import nn
 from fashion_lightning.storage.checkpoints import Checkpoint
 from fashion_lightning.storage.run_folders import Run
 
+# Where an evaluation is done makes no difference but to last bits.
+PLACES = ("--trainer.accelerator", "--trainer.devices", "--trainer.num_nodes", "--trainer.strategy")
+
 
 @dataclass(frozen=True)
 class Start:
@@ -15,6 +18,20 @@ class Start:
     checkpoint: Checkpoint | None = None
     run: Run | None = None  # the one that is resumed, or that wrote the checkpoint
     departures: tuple[str, ...] = ()  # settings that differ from those of the run
+
+    @property
+    def is_best_of_run(self) -> bool:
+        """Whether it is the best checkpoint of its run, with the settings of the run."""
+        is_best = self.run and self.checkpoint and self.checkpoint.path == self.run.best
+        return bool(is_best) and all(line.startswith(PLACES) for line in self.departures)
+
+    def is_end(self, steps: int, max_epochs: int | None, max_steps: int) -> bool:
+        """Whether the checkpoint is of a training that ended after `steps`, and has nothing to do by these limits."""
+        if not self.checkpoint or self.checkpoint.content["global_step"] != steps:
+            return False
+        epochs = self.checkpoint.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        is_over = 0 < (max_epochs or 0) <= epochs or 0 <= max_steps <= steps
+        return is_over or not any(line.startswith("--trainer.max_") for line in self.departures)  # it was ended early
 
     def load_into(self, model: nn.Module) -> None:
         """The weights of the checkpoint, if there is one. Raises CheckpointError if they are not of this model."""

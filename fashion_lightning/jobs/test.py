@@ -1,5 +1,6 @@
 """Evaluation of a checkpoint on every split. Knows no command line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytorch_lightning as pl
@@ -7,6 +8,7 @@ import pytorch_lightning as pl
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.jobs.start import Start
+from fashion_lightning.reports import results
 from fashion_lightning.reports.results import Splits, print_splits
 from fashion_lightning.storage.provenance import describe_device
 
@@ -23,21 +25,33 @@ class Test:
         if self.trainer.is_global_zero:
             print(f"device      {describe_device(self.trainer)}")
             self.start.print()
-        splits = evaluate(self.trainer, self.model, self.data)
+        splits = evaluate(self.trainer, self.model, self.data, ("train", "val", "test"))
         if self.trainer.is_global_zero:
             print_splits(splits)
+            if self.start.run and self.start.is_best_of_run:
+                results.complete(self.start.run, splits)
+            elif self.start.run:
+                print("figures     left as they are: they are of the run's best checkpoint, with its settings")
         return splits
 
 
-def evaluate(trainer: pl.Trainer, model: FashionClassifier, data: FashionMNISTDataModule) -> Splits:
-    """Loss, accuracy and number of images of every split. Raises RuntimeError if an image was left out or repeated."""
+def evaluate(
+    trainer: pl.Trainer, model: FashionClassifier, data: FashionMNISTDataModule, names: Sequence[str]
+) -> Splits:
+    """Loss, accuracy and number of images of the splits that have images.
+
+    Raises RuntimeError if an image was left out or repeated.
+    """
+    if trainer.limit_test_batches == 0:
+        return {}
+    data.tested = names
     trainer.test(model, datamodule=data, verbose=False)
     splits: Splits = {}
     is_limited = isinstance(trainer.limit_test_batches, int) or trainer.limit_test_batches < 1
-    for name, split in data.splits.items():
+    for name in (name for name in names if name in data.splits):
         values = {metric: float(trainer.callback_metrics[f"{name}/{metric}"]) for metric in ("loss", "accuracy")}
         images = int(trainer.callback_metrics[f"{name}/images"])
-        if images != len(split) and not is_limited:
-            raise RuntimeError(f"expected to evaluate {len(split)} images of {name}, got {images}")
+        if images != len(data.splits[name]) and not is_limited:
+            raise RuntimeError(f"expected to evaluate {len(data.splits[name])} images of {name}, got {images}")
         splits[name] = {**values, "images": images}
     return splits

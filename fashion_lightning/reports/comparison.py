@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fashion_lightning.storage.checkpoints import read
 from fashion_lightning.storage.run_folders import Run
 
-TIMES_AND_PLACES = ("fit_seconds", "images_per_second", "checkpoint")
+HISTORY = ("fit_seconds", "images_per_second", "checkpoint", "changes")  # how a result came about
 
 
 def different(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
@@ -20,7 +20,7 @@ def different(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def contents(run: Run) -> dict[str, Any]:
-    """Everything that a finished run left behind, but for times and places."""
+    """Everything that a finished run left behind, but for times, places and what was changed on the way."""
     best, last, results = read(run.best).content, read(run.last).content, json.loads(run.results.read_text())
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every restart, which it handles
     board = EventAccumulator(str(run.folder), size_guidance={"scalars": 0}).Reload()
@@ -30,7 +30,7 @@ def contents(run: Run) -> dict[str, Any]:
         "optimiser state": _bits(last["optimizer_states"]),
         "learning rate": _bits(last["lr_schedulers"]),
         "metrics.csv": run.metrics.read_bytes(),
-        "results.json": {key: value for key, value in results.items() if key not in TIMES_AND_PLACES},
+        "results.json": {key: value for key, value in results.items() if key not in HISTORY},
         "TensorBoard": {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]},
     }
 

@@ -1,5 +1,6 @@
 """When a run's figures are drawn and TensorBoard's extras are written. Works in one process, outside training."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -70,10 +71,17 @@ class Inspection(Callback):
     def on_test_batch_end(  # type: ignore[override]  # our test_step returns logits
         self, trainer: Trainer, pl_module: Any, outputs: Tensor, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if list(data_of(trainer).splits)[dataloader_idx] == "test":
+        if pl_module.tested_splits()[dataloader_idx] == "test":
             self._logits.to(outputs.device).update(outputs)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if "test" in data_of(trainer).tested:
+            self._show_test(trainer, pl_module)
+        if trainer.is_global_zero and (writer := tensorboard.writer_of(trainer)):
+            tensorboard.log_hyperparameters(trainer, self._hyperparameters)
+            writer.flush()
+
+    def _show_test(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = data_of(trainer)
         test = data.splits["test"]
         gathered = self._logits.compute().float().cpu()  # (N, 10), one process after the other
@@ -89,8 +97,6 @@ class Inspection(Callback):
             tensorboard.add_classes(writer, labels, probabilities, step, self._parts.pr_curves)
             if self._parts.projector:
                 tensorboard.add_embedding(writer, pl_module, images[PROJECTOR_IMAGES], labels[PROJECTOR_IMAGES], step)
-            tensorboard.log_hyperparameters(trainer, self._hyperparameters)
-            writer.flush()
 
     def _draw_test(self, trainer: Trainer, images: Tensor, labels: Tensor, probabilities: Tensor) -> None:
         """Of images (N, 28, 28), labels (N,) and probabilities (N, 10) in the order of the file."""
@@ -109,7 +115,10 @@ class Inspection(Callback):
         canvas = FigureCanvasAgg(draw(*args))  # without pyplot: needs no display, and nothing has to be closed
         canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-        run.figures.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(run.figures / f"{name}.png")
+        try:
+            run.figures.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(run.figures / f"{name}.png")
+        except OSError as error:
+            warnings.warn(f"cannot draw {run.figures / name}.png: {error.strerror}", stacklevel=2)
         if writer := tensorboard.writer_of(trainer):
             writer.add_image(f"figures/{name}", pixels, trainer.global_step, dataformats="HWC")

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+import warnings
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,25 @@ WIDTH_IN_PIPE = 10_000  # nothing is folded or cut where a program reads
 def write(results: dict[str, Any], run: Run) -> None:
     with replacing(run.results) as stream:
         stream.write(f"{json.dumps(results, indent=2)}\n".encode())
+
+
+def read(run: Run) -> dict[str, Any] | None:
+    """Results of a finished run; of others, or if they cannot be read, None."""
+    try:
+        results = json.loads(run.results.read_text())
+    except (OSError, ValueError):
+        return None
+    return results if isinstance(results, dict) else None
+
+
+def complete(run: Run, splits: Splits) -> None:
+    """Adds the test set to the results of a run that left it alone."""
+    results = read(run)
+    if results and "test" in splits and "test" not in results:
+        try:
+            write({**{name: results.get(name, splits[name]) for name in splits}, **results}, run)
+        except OSError as error:
+            warnings.warn(f"cannot write {run.results}: {error.strerror}", stacklevel=2)
 
 
 def print_card(results: dict[str, Any], run: Run | None) -> None:

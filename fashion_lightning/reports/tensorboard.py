@@ -40,7 +40,7 @@ def hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, A
 def log_hyperparameters(trainer: Trainer, row: dict[str, Any]) -> None:
     """With the final accuracies; an empty row is of no run, and not logged."""
     if row and (logger := _logger_of(trainer)):
-        splits = [split for split in data_of(trainer).splits if split != "train"]
+        splits = [split for split in data_of(trainer).splits if split in data_of(trainer).tested and split != "train"]
         final = {f"hp/{split}_accuracy": trainer.callback_metrics[f"{split}/accuracy"] for split in splits}
         logger.log_hyperparams(row, final, trainer.global_step)
 

@@ -71,9 +71,12 @@ class DurableCheckpointIO(TorchCheckpointIO):
         self._opened = opened  # the one to resume from, which is not read again
         self.problems: dict[Path, str] = {}  # what was wrong with the newest checkpoint of a path
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: dict[str, Any] | None = None
+    ) -> None:
+        """Writes `checkpoint`, with the entries of `storage_options` in place of its own."""
         path, run, content = Path(path), Run(Path(path).parent.parent), io.BytesIO()
-        torch.save(checkpoint, content)
+        torch.save({**checkpoint, **(storage_options or {})}, content)
         try:
             with replacing(path, previous=run.previous if path == run.last else None) as stream:
                 stream.write(content.getbuffer())

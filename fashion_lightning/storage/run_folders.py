@@ -14,6 +14,7 @@ class Run:
         self.folder, self.figures, self.checkpoints = folder, folder / "figures", folder / "checkpoints"
         self.config, self.metrics = folder / "config.yaml", folder / "metrics.csv"
         self.results = folder / "results.json"
+        self.previous_results = folder / "previous_results.json"  # of a finished run that was then trained longer
         self.best, self.last = self.checkpoints / "best.ckpt", self.checkpoints / "last.ckpt"
         self.previous = self.checkpoints / "previous.ckpt"  # the `last` before
 

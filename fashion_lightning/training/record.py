@@ -17,6 +17,7 @@ from fashion_lightning.storage.run_folders import Run
 from fashion_lightning.storage.whole_files import replacing
 from fashion_lightning.training.metrics import metrics_of
 
+CHANGED = "# changed "  # begins lines of `config.yaml` on settings that a resume changed
 COLUMNS = ("epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
 
 
@@ -37,11 +38,25 @@ class RunRecord(Timer):
 
     A row holds the epochs and optimiser steps done, the means over the epoch, and the learning rate after it. Time
     and rows are part of a checkpoint, so that they continue in a resumed run. It stops training like Lightning's Timer.
+
+    Args:
+        config: Content of `config.yaml`.
+        recipe: Its name, empty for the defaults.
+        evaluation: Plain values that an evaluation of the network depends on, which checkpoints keep.
+        departures: Settings that a resume changes.
+        duration: Training stops after it.
     """
 
-    def __init__(self, config: str, recipe: str, duration: str | timedelta | dict[str, int] | None) -> None:
+    def __init__(
+        self,
+        config: str,
+        recipe: str,
+        evaluation: dict[str, Any],
+        departures: tuple[str, ...],
+        duration: str | timedelta | dict[str, int] | None,
+    ) -> None:
         super().__init__(duration)
-        self.config, self.recipe = config, recipe  # content of `config.yaml`, and its name, empty for the defaults
+        self.config, self.recipe, self._evaluation, self._departures = config, recipe, evaluation, departures
         self.run: Run | None = None  # and stays None where Lightning keeps no run folder (`fast_dev_run`)
         self.rows: list[dict[str, Any]] = []  # of COLUMNS; a value is None where nothing was measured
         self._images = 0  # trained on, in all epochs
@@ -49,7 +64,7 @@ class RunRecord(Timer):
 
     def state_dict(self) -> dict[str, Any]:
         own = {"rows": self.rows, "images": self._images, "validation": self._validation, "config": self.recipe}
-        return {**super().state_dict(), **own}
+        return {**super().state_dict(), **own, "evaluation": self._evaluation}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
@@ -59,7 +74,7 @@ class RunRecord(Timer):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            log_dir = trainer.log_dir  # a collective call: not only on the rank that writes
+            log_dir = trainer.log_dir if trainer.loggers else None  # a collective call, so not only on rank 0
             self.run = Run(Path(log_dir)) if log_dir else None
             if self.run and not self.run.config.exists():
                 self._write_config(trainer)
@@ -75,7 +90,10 @@ class RunRecord(Timer):
         pl_module.print(f"{'':14}{columns}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write_config(trainer)  # only now are the settings of a resumed run known to be accepted
+        # Only now are the settings of a resumed run known to be accepted, and its results no longer those of its end.
+        self._write_config(trainer)
+        if self.run and self.run.results.exists() and trainer.is_global_zero:
+            self.run.results.replace(self.run.previous_results)
         super().on_train_start(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
@@ -110,6 +128,7 @@ class RunRecord(Timer):
         parameters = sum(p.numel() for p in pl_module.parameters())
         counts = {"epochs": len(self.rows), "steps": trainer.global_step, "parameters": parameters}
         settings = {"seed": data_of(trainer).seed, **environment(trainer), "config": self.recipe or "default"}
+        settings |= {"changes": changes(self.run) if self.run else []}
         return {"fit_seconds": round(seconds, 3), "images_per_second": rate, **counts, **settings}
 
     def _print(self, row: dict[str, Any], trainer: Trainer, pl_module: LightningModule) -> None:
@@ -123,8 +142,10 @@ class RunRecord(Timer):
     def _write_config(self, trainer: Trainer) -> None:
         """Atomically, unlike Lightning's callback: half a file would parse as other settings."""
         if self.run and trainer.is_global_zero:
+            lines = [*changes(self.run), *(f"after step {trainer.global_step:,}: {line}" for line in self._departures)]
+            text = "".join(f"{CHANGED}{line}\n" for line in lines) + self.config
             with replacing(self.run.config) as stream:
-                stream.write(self.config.encode())
+                stream.write(text.encode())
 
     def _write_metrics(self, run: Run) -> None:
         text = io.StringIO(newline="")
@@ -136,3 +157,9 @@ class RunRecord(Timer):
                 stream.write(text.getvalue().encode())
         except OSError as error:  # the rows are in the checkpoints too
             warnings.warn(f"cannot write {run.metrics}: {error.strerror}", stacklevel=2)
+
+
+def changes(run: Run) -> list[str]:
+    """Settings that changed while the run was trained: those in `config.yaml` are the last ones."""
+    lines = run.config.read_text().splitlines() if run.config.is_file() else []
+    return [line.removeprefix(CHANGED) for line in lines if line.startswith(CHANGED)]

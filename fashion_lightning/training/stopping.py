@@ -89,13 +89,15 @@ class FiniteLoss(Callback):
 
     def __init__(self) -> None:
         self._step, self._lr = 0, 0.0
-        self._unchecked: list[tuple[int, float, torch.Tensor]] = []
+        self._unchecked: list[tuple[int, float, tuple[int, int], torch.Tensor]] = []
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
         self._step, self._lr = trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"]  # the step changes both
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any) -> None:
-        self._unchecked.append((self._step, self._lr, outputs["loss"]))
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._unchecked.append((self._step, self._lr, (trainer.current_epoch, batch_idx), outputs["loss"]))
         # An accelerator works ahead; reading a loss means waiting for it.
         if outputs["loss"].is_cpu or len(self._unchecked) == MAX_STEPS_AHEAD:
             self._check(trainer)
@@ -104,9 +106,9 @@ class FiniteLoss(Callback):
         self._check(trainer)
 
     def _check(self, trainer: Trainer) -> None:
-        for step, lr, loss in self._unchecked:
+        for step, lr, place, loss in self._unchecked:
             if not math.isfinite(loss.item()):
-                images = ", ".join(str(index) for index in data_of(trainer).images_of_step(step).tolist())
+                images = ", ".join(str(index) for index in data_of(trainer).images_of_batch(*place).tolist())
                 reason = f"the loss of step {step + 1:,} is {loss.item()}, at learning rate {lr:.3g}"
                 raise WorkError(f"training stopped: {reason}, of the training images {images}; {REMEDY}")
         self._unchecked.clear()

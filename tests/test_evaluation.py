@@ -1,0 +1,102 @@
+"""The promise of a checkpoint: it is evaluated as in its run, wherever it is, and only on its split and data."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import write_data
+
+from fashion_lightning import FashionClassifier, FashionMNISTDataModule, fit, predict, test
+from fashion_lightning.storage.run_folders import Run
+
+RUN = Run(Path("lightning_logs/version_0"))
+OTHER_FLAGS = [
+    *("--model.network", "ResidualCNN", "--model.network.widths", "[4,8]", "--model.mirror_at_test", "true"),
+    *("--model.augmentation", "Augmentation", "--data.split_seed", "1", "--data.val_fraction", "0.4"),
+    *("--trainer.precision", "bf16-mixed", "--trainer.max_epochs", "1"),
+]
+
+
+@pytest.fixture
+def data_args(tiny_data) -> list[str]:
+    return ["--data.data_dir", str(tiny_data), "--data.verify", "false"]
+
+
+def test_a_copy_is_evaluated_as_in_its_run(tiny_args, data_args, capsys):
+    results = fit.main([*tiny_args, *OTHER_FLAGS])
+    shutil.copy(RUN.best, "mine.ckpt")
+    shutil.rmtree("lightning_logs")
+    evaluated = test.main([*data_args, "--ckpt_path", "mine.ckpt"])
+    assert evaluated == {split: results[split] for split in ("train", "val", "test")}
+    assert evaluated["val"]["images"] == 100
+    differs = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("differs")]
+    assert differs == ["--data.data_dir:", "--data.verify:"]
+
+
+def test_a_copy_in_another_run_is_evaluated_as_in_its_own(tiny_args, data_args):
+    results = fit.main([*tiny_args, *OTHER_FLAGS])
+    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
+    copy = shutil.copy(RUN.best, "lightning_logs/version_1/checkpoints/other.ckpt")
+    assert test.main([*data_args, "--ckpt_path", copy])["val"] == results["val"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--data.split_seed", "1"], "expected the checkpoint's split_seed 0, got 1: its training images may be"),
+        (["--data.val_fraction", "0.4"], "expected the checkpoint's val_fraction 0.2, got 0.4: its training images"),
+        (["--data.data_dir", "other"], "expected the data set that the checkpoint was trained on, got another"),
+    ],
+)
+def test_other_images_are_refused_unless_asked_for(flags, message, tiny_args, capsys):
+    write_data(Path("other"), test=100)
+    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        test.main(flags)
+    assert exit_.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert line.endswith("to evaluate all the same: --data.match_checkpoint false")
+    assert test.main([*flags, "--data.match_checkpoint", "false"])["test"]["images"] in (203, 100)
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks")  # those of a fit
+@pytest.mark.parametrize("evaluate", ["validate", "test"])
+def test_a_plain_trainer_refuses_them_too(evaluate, tiny_args, tiny_data):
+    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    paths = {"ckpt_path": RUN.best, "weights_only": True, "verbose": False}
+
+    def run(**arguments):
+        data = FashionMNISTDataModule(tiny_data, verify=False, **arguments)
+        return getattr(trainer, evaluate)(FashionClassifier(), data, **paths)
+
+    with pytest.raises(ValueError, match="expected the checkpoint's split_seed 0, got 1"):
+        run(split_seed=1)
+    assert run(split_seed=1, match_checkpoint=False)
+    assert run()
+
+
+def test_a_network_of_one_s_own_has_to_be_named(tiny_args, data_args, capsys):
+    Path("their_networks.py").write_text("raise SystemExit('imported')\n")
+    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
+    content = torch.load(RUN.best, weights_only=True)
+    network = {"class_path": "their_networks.Net", "init_args": {"width": 8}}
+    content["callbacks"]["RunRecord"]["evaluation"]["model.network"] = network
+    torch.save(content, "theirs.ckpt")
+    capsys.readouterr()
+    for job in (test, predict):
+        with pytest.raises(SystemExit) as exit_:
+            job.main([*data_args, "--ckpt_path", "theirs.ckpt"])
+        assert exit_.value.code == 2
+        expected = "if you trust its code, add --model.network their_networks.Net --model.network.width 8\n"
+        assert capsys.readouterr().err.endswith(expected)
+
+
+def test_weights_loaded_in_a_notebook_mirror_as_in_their_run(tiny_args):
+    fit.main([*tiny_args, "--model.mirror_at_test", "true", "--trainer.max_epochs", "1"])
+    assert FashionClassifier.load_from_checkpoint(RUN.best).mirror_at_test
+    assert not FashionClassifier.load_from_checkpoint(RUN.best, mirror_at_test=False).mirror_at_test
