@@ -20,6 +20,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from fashion_lightning import augmentation, networks, schedules
 from fashion_lightning.classifier import FashionClassifier
+from fashion_lightning.command_line import class_defaults
 from fashion_lightning.command_line.messages import explain
 from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.errors import CheckpointError, UserError
@@ -70,7 +71,7 @@ class Settings:
         config = self.config.clone()
         config.pop("resume", None)
         config.ckpt_path = None
-        return self.parser.dump(config, skip_none=False)
+        return self.parser.dump(config, skip_unset=False)
 
 
 def resolve(job: str, args: list[str] | None) -> Settings:
@@ -203,7 +204,7 @@ def _make_parser(job: str) -> LightningArgumentParser:
 def _parse(parser: LightningArgumentParser, args: list[str]) -> Namespace:
     """Raises UserError, which names the flag or key and what was expected."""
     try:
-        return parser.parse_args(args)
+        return class_defaults.parse(parser, args)
     except ArgumentError as error:
         classes = [name for module in MODULES for name in vars(module)]
         raise UserError(explain(str(error), [*parser.get_defaults().keys(), *classes])) from error
