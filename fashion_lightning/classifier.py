@@ -1,5 +1,6 @@
 """Training and evaluation of a classifier: loss, metrics, optimiser, schedule. Knows no data."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ExponentialLR
 
+from fashion_lightning.errors import UserError
 from fashion_lightning.networks import FashionCNN
 from fashion_lightning.storage.checkpoints import read
 from fashion_lightning.training.metrics import SplitMetrics, metrics_of
@@ -25,6 +27,7 @@ class FashionClassifier(pl.LightningModule):
     `trainer.test` reports `<split>/loss`, `<split>/accuracy` and `<split>/images`, the number of images evaluated, of
     every split that has a loader, in `trainer.callback_metrics`. Losses are in nats, accuracies in [0, 1].
     A checkpoint has `mirror_at_test` beside the weights.
+    `trainer.predict` gives logits (B, classes). A network or augmentation itself may be given, in place of its factory.
 
     Args:
         network: Makes the network: float images (B, 1, 28, 28) to logits (B, classes).
@@ -45,20 +48,42 @@ class FashionClassifier(pl.LightningModule):
         mirror_at_test: bool = False,
     ) -> None:
         super().__init__()
-        self.network = network()
+        self.network = _made(network)
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        self.augmentation, self.label_smoothing, self.mirror_at_test = augmentation(), label_smoothing, mirror_at_test
+        self.augmentation = _made(augmentation)
+        self.label_smoothing, self.mirror_at_test = label_smoothing, mirror_at_test
         self.train_metrics, self.val_metrics, self.test_metrics = SplitMetrics(), SplitMetrics(), SplitMetrics()
 
+    def __getstate__(self) -> dict[str, Any]:
+        state, defaults = super().__getstate__(), _default_factories()  # lambdas, which pickle cannot save
+        return {name: value for name, value in state.items() if name not in defaults or value is not defaults[name]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**_default_factories(), **state})
+
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # fewer arguments than Lightning's, on purpose
-        cls, checkpoint_path: str | Path, map_location: str | torch.device = "cpu", **arguments: Any
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's makes an object of any class that the file names
+        cls,
+        checkpoint_path: str | Path,
+        map_location: str | torch.device | None = None,
+        hparams_file: None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **arguments: Any,
     ) -> "FashionClassifier":
-        """Weights and `mirror_at_test`; Lightning's takes URLs and class names. Raises as `checkpoints.read`."""
+        """A model made with `arguments`, with the weights and `mirror_at_test` of a checkpoint file, not a URL.
+
+        Raises CheckpointError as `checkpoints.read`, and RuntimeError as `load_state_dict`.
+        """
+        if weights_only is False:
+            raise UserError("weights_only: expected True or None, got False: nothing in a checkpoint is run")
+        if hparams_file is not None:
+            reason = "settings of the model are not read from a file; give them as arguments"
+            raise UserError(f"hparams_file: expected None, got {hparams_file}: {reason}")
         content = read(Path(checkpoint_path)).content
         model = cls(**{"mirror_at_test": content.get("mirror_at_test", False), **arguments})
-        model.load_state_dict(content["state_dict"])
-        return model.to(map_location)
+        model.load_state_dict(content["state_dict"], strict=strict is not False)
+        return model.to(map_location or "cpu")
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.network(images)
@@ -88,6 +113,10 @@ class FashionClassifier(pl.LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Logits (B, classes), for callbacks."""
         return self._step(batch, self.tested_splits()[dataloader_idx])[1]
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Logits (B, classes) of a batch of images, or of images and labels."""
+        return self(batch[0] if isinstance(batch, list | tuple) else batch)
 
     def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         # Not in every step: `log` costs a tenth of a step on a CPU.
@@ -131,3 +160,13 @@ class FashionClassifier(pl.LightningModule):
         """The split of each test loader: its name, where loaders have names."""
         loaders = self.trainer.test_dataloaders
         return list(loaders) if isinstance(loaders, dict) else ["test"]
+
+
+def _made(module: Callable[[], nn.Module]) -> nn.Module:
+    """`module` itself, or what it makes; modules can be called too, with their inputs."""
+    return module if isinstance(module, nn.Module) else module()
+
+
+def _default_factories() -> dict[str, Any]:
+    parameters = inspect.signature(FashionClassifier).parameters
+    return {name: parameters[name].default for name in ("optimizer", "lr_scheduler")}

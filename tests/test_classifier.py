@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -8,7 +11,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from fashion_lightning.classifier import FashionClassifier
+from fashion_lightning.command_line import build, settings
 from fashion_lightning.data.module import FashionMNISTDataModule
+from fashion_lightning.networks import FashionCNN
 
 
 @pytest.fixture
@@ -164,3 +169,52 @@ def test_mirror_at_test_is_the_mean_over_both_images():
     torch.testing.assert_close(model(images), network(images))  # in training
     expected = (network(images) + network(images.flip(3))) / 2
     torch.testing.assert_close(model.eval()(images), expected)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of jsonargparse, which the commands silence
+@pytest.mark.parametrize("copied", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy])
+@pytest.mark.parametrize("flags", [None, [], ["--model.optimizer", "SGD", "--model.optimizer.lr", "0.1"]])
+def test_a_copy_trains_to_the_same_bits(tmp_path, data, copied, flags):
+    torch.manual_seed(0)
+    model = FashionClassifier() if flags is None else build._instantiate(settings.resolve("fit", flags)).model
+    twin = copied(model)
+    assert (twin.optimizer is model.optimizer) == (flags is None)  # the defaults of the signature
+    for one in (model, twin):
+        trainer(tmp_path, logger=False, enable_checkpointing=False).fit(one, data)
+    again = copied(twin)  # after a fit
+    for name, weights in model.state_dict().items():
+        assert torch.equal(weights, twin.state_dict()[name])
+        assert torch.equal(weights, again.state_dict()[name])
+
+
+def test_modules_may_be_given_instead_of_what_makes_them():
+    network, augmentation = linear(), Doubled()
+    model = FashionClassifier(network=network, augmentation=augmentation)
+    assert (model.network, model.augmentation) == (network, augmentation)
+
+
+def test_the_arguments_of_lightning_s_load_from_checkpoint(tmp_path):
+    model, path = FashionClassifier(network=FashionCNN), tmp_path / "model.ckpt"
+    weights = model.state_dict()
+    del weights["network.fc.bias"]
+    torch.save({"state_dict": weights}, path)
+    load = FashionClassifier.load_from_checkpoint
+    loaded = load(path, map_location=None, hparams_file=None, strict=False, weights_only=True, network=FashionCNN)
+    assert torch.equal(loaded.network.fc.weight, model.network.fc.weight)
+    for strict in (None, True):
+        with pytest.raises(RuntimeError, match=r"Missing key.*fc\.bias"):
+            load(path, strict=strict)
+    with pytest.raises(ValueError, match="weights_only: expected True or None, got False: nothing"):
+        load(path, weights_only=False)
+    with pytest.raises(ValueError, match=r"hparams_file: expected None, got h\.yaml: .* give them as arguments"):
+        load(path, hparams_file="h.yaml")
+
+
+def test_predictions_are_the_logits_of_the_test_images_in_the_order_of_the_file(tmp_path, data):
+    model, predictor = FashionClassifier(network=linear), trainer(tmp_path, logger=False)
+    logits = torch.cat(predictor.predict(model, data))
+    images, _ = data.splits["test"][:]
+    torch.testing.assert_close(logits, linear()((images.double() / 127.5 - 1).float()))
+    floats = torch.rand(5, 1, 28, 28)
+    for dataset in (floats, TensorDataset(floats, torch.arange(5))):
+        torch.testing.assert_close(torch.cat(predictor.predict(model, DataLoader(dataset, 2))), linear()(floats))

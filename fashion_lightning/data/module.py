@@ -118,6 +118,10 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         loaders = {split: self.evaluation_dataloader(split) for split in self.splits if split in self.tested}
         return loaders["test"] if list(loaders) == ["test"] else loaders
 
+    def predict_dataloader(self) -> DataLoader:
+        """The test images."""
+        return self.evaluation_dataloader("test")
+
     def evaluation_dataloader(self, name: str) -> DataLoader:
         """Every image of a split once, over all processes, in the order of `Split.indices`."""
         split = self.splits[name]
