@@ -50,6 +50,7 @@ class FashionClassifier(pl.LightningModule):
         super().__init__()
         self.network = _made(network)
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.lr: float | None = None  # in place of the optimiser's own, once Lightning's Tuner has found one
         self.augmentation = _made(augmentation)
         self.label_smoothing, self.mirror_at_test = label_smoothing, mirror_at_test
         self.train_metrics, self.val_metrics, self.test_metrics = SplitMetrics(), SplitMetrics(), SplitMetrics()
@@ -96,11 +97,14 @@ class FashionClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.network.parameters())
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr or group["lr"]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
 
     def setup(self, stage: str) -> None:
-        if self.trainer.strategy.root_device.type != "mps":  # which has no float64
-            for metrics in (self.train_metrics, self.val_metrics, self.test_metrics):
+        for metrics in (self.train_metrics, self.val_metrics, self.test_metrics):
+            metrics.reset()  # of sums that an exception has left
+            if self.trainer.strategy.root_device.type != "mps":  # which has no float64
                 metrics.set_dtype(torch.float64)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

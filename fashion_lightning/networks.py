@@ -1,5 +1,7 @@
 """Networks: images in, logits out. Plain PyTorch; knows neither data nor training."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -53,6 +55,10 @@ class PatchWhitening(nn.Module):
                 self._learn(images)
             self._has_looked = True
         return F.conv2d(images, self.filters, padding=1)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._has_looked = False  # the loaded filters may be those of before the first batch
 
     @torch.no_grad()
     def _learn(self, images: Tensor) -> None:

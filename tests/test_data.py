@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from PIL import Image
 from torchvision import transforms
@@ -123,3 +124,25 @@ def test_without_validation_all_images_are_trained_on(tiny_data):
     assert module.val_dataloader() == []
     module.tested = ("train", "val", "test")
     assert list(module.test_dataloader()) == ["train", "test"]
+
+
+def test_loaders_read_the_files_that_setup_has_not(tiny_data):
+    for loader, images in (("train", 200), ("val", 50), ("predict", 203)):
+        module = FashionMNISTDataModule(tiny_data, verify=False)
+        assert len(labels_of(getattr(module, f"{loader}_dataloader")())) == images
+    assert list(FashionMNISTDataModule(tiny_data, verify=False).test_dataloader()) == ["train", "val", "test"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"overfit_batches": 2}, "overfit_batches: expected 0: .*; use limit_train_batches"),
+        ({"strategy": "ddp", "devices": 2}, "use_distributed_sampler=False: the data module shares the batches"),
+        ({"strategy": "ddp", "devices": 1}, "use_distributed_sampler=False: the data module shares the batches"),
+    ],
+)
+def test_batches_are_not_replaced_by_those_of_lightning(data, argument, message):
+    data.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **argument)
+    for loader in (data.train_dataloader, data.val_dataloader, data.test_dataloader, data.predict_dataloader):
+        with pytest.raises(ValueError, match=message):
+            loader()

@@ -9,7 +9,7 @@ import torch
 
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data.labels import CLASSES, IMAGE_SIZE
-from fashion_lightning.data.module import FashionMNISTDataModule
+from fashion_lightning.data.module import FashionMNISTDataModule, check_trainer
 from fashion_lightning.errors import UserError
 
 
@@ -18,8 +18,7 @@ def check_objects(trainer: pl.Trainer, model: FashionClassifier, data: FashionMN
     if data.batch_size % trainer.world_size:
         expected = f"a multiple of the {trainer.world_size} processes"
         raise UserError(f"--data.batch_size: expected {expected}, got {data.batch_size}")
-    if trainer.overfit_batches:  # type: ignore[attr-defined]  # set by Lightning
-        raise UserError("--trainer.overfit_batches: expected 0: batches here are not redrawn from single images")
+    check_trainer(trainer)
     _check_network(model)
     _check_optimizer(model)
 

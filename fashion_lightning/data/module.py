@@ -44,7 +44,6 @@ class FashionMNISTDataModule(pl.LightningDataModule):
     The training file is split into training and validation images.
 
     Attributes:
-        splits: Name to `Split`, of train, val and test those that have images, once `setup` was called.
         trained_with: State of the data module in the checkpoint to evaluate; `setup` raises as `check_match`.
         tested: Names of the splits that `trainer.test` evaluates, if they have images, in a loader each.
 
@@ -83,7 +82,6 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         self.data_dir, self.verify, self.match_checkpoint = data_dir, verify, match_checkpoint
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
-        self.splits: dict[str, Split] = {}
         self.trained_with: dict[str, Any] = {}
         self.tested: Container[str] = ("test",)
         self._passes = 0  # over the training images, without a trainer
@@ -92,9 +90,13 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         self.setup()  # Lightning calls this in one process before `setup` in all: missing files are downloaded once
 
     def setup(self, stage: str | None = None) -> None:
-        """Fills `splits`: those of train, val and test that have images. Raises UserError, see `files.load`."""
-        if self.splits:
-            return
+        _ = self.splits  # reads the files, once
+        if self.trained_with:
+            self.check_match(self.trained_with)
+
+    @functools.cached_property
+    def splits(self) -> dict[str, Split]:
+        """Those of train, val and test that have images. Raises UserError, see `files.load`."""
         tensors = files.load(self.data_dir, self.verify)
 
         def whole(part: str) -> Split:
@@ -104,9 +106,7 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         train_file, test = whole("train"), whole("t10k")
         train, val = split_indices(len(train_file), self.split_seed, self.val_fraction)
         splits = {name: replace(train_file, indices=part) for name, part in (("train", train), ("val", val))}
-        self.splits = {name: split for name, split in {**splits, "test": test}.items() if len(split)}
-        if self.trained_with:
-            self.check_match(self.trained_with)
+        return {name: split for name, split in {**splits, "test": test}.items() if len(split)}
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.splits["train"], self._training_batches())
@@ -133,6 +133,8 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         return normalize(images), labels
 
     def _loader(self, split: Split, batches: Sampler[Tensor] | list[Tensor]) -> DataLoader:
+        if self.trainer:
+            check_trainer(self.trainer)
         return DataLoader(
             TensorDataset(split.images, split.labels),
             sampler=batches,
@@ -149,22 +151,21 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         return self._training_batches().global_batches(epoch)[batch]
 
     def state_dict(self) -> dict[str, Any]:
-        """What determines the images of each batch and split."""
-        order = {"batch_size": self.batch_size, "seed": self.seed}
-        return {**order, "val_fraction": self.val_fraction, "split_seed": self.split_seed, "data": self._digest}
+        """What determines the images of each batch and split; nothing before the first step: the Tuner may change it."""
+        return self._order() if self.trainer.global_step else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises UserError if training would not continue with the images that come next, or as `check_match`."""
         if self.trainer.state.fn != TrainerFn.FITTING:
             return self.check_match(state_dict)
-        for name, value in self.state_dict().items():
+        for name, value in self._order().items():
             if value != state_dict.get(name):
                 was = f"cannot resume: {name} was {state_dict.get(name)}, is now {value}"
                 raise UserError(f"{was}; drop the flags that change it, or start a new run")
 
     def check_match(self, state_dict: dict[str, Any]) -> None:
         """Raises UserError if a checkpoint with this state was trained with another split or data set."""
-        now = self.state_dict()
+        now = self._order()
         for name in ("data", "split_seed", "val_fraction") if self.match_checkpoint else ():
             if state_dict.get(name, now[name]) != now[name]:
                 expected = f"expected the checkpoint's {name} {state_dict[name]}, got {now[name]}"
@@ -172,6 +173,10 @@ class FashionMNISTDataModule(pl.LightningDataModule):
                     expected = "expected the data set that the checkpoint was trained on, got another"
                 reason = "its training images may be in other splits"
                 raise UserError(f"{expected}: {reason}; to evaluate all the same: --data.match_checkpoint false")
+
+    def _order(self) -> dict[str, Any]:
+        order = {"batch_size": self.batch_size, "seed": self.seed}
+        return {**order, "val_fraction": self.val_fraction, "split_seed": self.split_seed, "data": self._digest}
 
     @functools.cached_property
     def _digest(self) -> str:
@@ -192,6 +197,17 @@ class FashionMNISTDataModule(pl.LightningDataModule):
             return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         self._passes += 1
         return self._passes - 1, 0
+
+
+def check_trainer(trainer: Any) -> None:
+    """Raises UserError if Lightning would put other batches in place of those of the loaders."""
+    if trainer.overfit_batches:
+        expected = "expected 0: batches here are not redrawn from single images"
+        raise UserError(f"--trainer.overfit_batches: {expected}; use limit_train_batches")
+    several = trainer.distributed_sampler_kwargs is not None  # even with one process, if it could be one of several
+    if several and trainer._accelerator_connector.use_distributed_sampler:
+        reason = "the data module shares the batches itself, without repeating or leaving out any"
+        raise UserError(f"--trainer.use_distributed_sampler: expected false, use_distributed_sampler=False: {reason}")
 
 
 def data_of(trainer: pl.Trainer) -> FashionMNISTDataModule:
