@@ -4,6 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fashion_lightning.data.labels import IMAGE_SIZE
+from fashion_lightning.errors import UserError
+
 BLACK = -1.0  # of normalized images
 
 
@@ -20,6 +23,10 @@ class Augmentation(nn.Module):
 
     def __init__(self, mirror: bool = True, shift: int = 1, cutout: int = 0) -> None:
         super().__init__()
+        side = min(IMAGE_SIZE)
+        for name, pixels, most in (("shift", shift, side - 1), ("cutout", cutout, side)):
+            if not 0 <= pixels <= most:
+                raise UserError(f"Augmentation.{name}: expected 0 to {most}, got {pixels}")
         self.mirror, self.shift, self.cutout = mirror, shift, cutout
 
     def forward(self, images: Tensor) -> Tensor:

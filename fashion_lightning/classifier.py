@@ -48,6 +48,8 @@ class FashionClassifier(pl.LightningModule):
         mirror_at_test: bool = False,
     ) -> None:
         super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"--model.label_smoothing: expected 0 or more, and less than 1, got {label_smoothing}")
         self.network = _made(network)
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.lr: float | None = None  # in place of the optimiser's own, once Lightning's Tuner has found one

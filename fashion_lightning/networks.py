@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fashion_lightning.errors import UserError
+
 NUM_CLASSES = 10
 
 
@@ -14,6 +16,8 @@ class FashionCNN(nn.Module):
 
     def __init__(self, num_classes: int = NUM_CLASSES) -> None:
         super().__init__()
+        if num_classes < 1:
+            raise UserError(f"FashionCNN.num_classes: expected 1 or more, got {num_classes}")
         self.conv1 = nn.Conv2d(1, 16, 3, padding=1)
         self.bn1 = nn.BatchNorm2d(16)
         self.conv2 = nn.Conv2d(16, 32, 3, padding=1)
@@ -44,6 +48,8 @@ class PatchWhitening(nn.Module):
 
     def __init__(self, components: int = 8) -> None:
         super().__init__()
+        if not 1 <= components <= 9:
+            raise UserError(f"PatchWhitening.components: expected 1 to 9, got {components}")
         self.filters: Tensor
         self.register_buffer("filters", torch.zeros(2 * components, 1, 3, 3))
         self._has_looked = False
@@ -78,6 +84,8 @@ class WhitenedCNN(nn.Module):
 
     def __init__(self, widths: tuple[int, int] = (32, 128)) -> None:
         super().__init__()
+        if len(widths) != 2 or min(widths) < 1:
+            raise UserError(f"WhitenedCNN.widths: expected 2 numbers, each 1 or more, got {widths}")
         self.whitening = PatchWhitening()
         # Batch norm would cancel biases. The second convolution has no padding: half of the work.
         self.conv1 = nn.Conv2d(len(self.whitening.filters), widths[0], 3, padding=1, bias=False)
@@ -105,6 +113,8 @@ class ResidualCNN(nn.Module):
 
     def __init__(self, widths: tuple[int, ...] = (16, 48, 96), whitening: bool = False) -> None:
         super().__init__()
+        if not 1 <= len(widths) <= 4 or min(widths) < 1:
+            raise UserError(f"ResidualCNN.widths: expected 1 to 4 numbers, each 1 or more, got {widths}")
         layers: list[nn.Module] = []
         channels, side = 1, 28
         if whitening:

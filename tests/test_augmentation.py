@@ -66,3 +66,10 @@ def test_draws_are_the_seed_s(images):
     assert torch.equal(outcomes[0], outcomes[1])
     assert not torch.equal(outcomes[0], outcomes[2])
     assert outcomes[0].shape == images.shape
+
+
+@pytest.mark.parametrize("setting", [{"shift": -1}, {"shift": 28}, {"cutout": -1}, {"cutout": 100}])
+def test_refuses_what_leaves_nothing_of_an_image(setting):
+    [(name, value)] = setting.items()
+    with pytest.raises(ValueError, match=rf"^Augmentation\.{name}: expected 0 to 2[78], got {value}$"):
+        Augmentation(**setting)

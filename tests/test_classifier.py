@@ -218,3 +218,11 @@ def test_predictions_are_the_logits_of_the_test_images_in_the_order_of_the_file(
     floats = torch.rand(5, 1, 28, 28)
     for dataset in (floats, TensorDataset(floats, torch.arange(5))):
         torch.testing.assert_close(torch.cat(predictor.predict(model, DataLoader(dataset, 2))), linear()(floats))
+
+
+@pytest.mark.parametrize("value", [-1, 1, 2.0, float("nan")])
+def test_refuses_a_label_smoothing_that_cannot_be(value):
+    with pytest.raises(
+        ValueError, match=rf"^--model\.label_smoothing: expected 0 or more, and less than 1, got {value}$"
+    ):
+        FashionClassifier(label_smoothing=value)

@@ -124,3 +124,21 @@ def test_the_residual_network_adds_what_its_pairs_give():
         x = convolution(x)
         x = F.max_pool2d(x + other(one(x)), side)
     torch.testing.assert_close(network(images), network.layers[-1](x.flatten(1)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FashionCNN(num_classes=0), r"FashionCNN\.num_classes: expected 1 or more, got 0"),
+        (lambda: PatchWhitening(components=0), r"PatchWhitening\.components: expected 1 to 9, got 0"),
+        (lambda: PatchWhitening(components=10), r"PatchWhitening\.components: expected 1 to 9, got 10"),
+        (lambda: WhitenedCNN(widths=(8,)), r"WhitenedCNN\.widths: expected 2 numbers, each 1 or more, got \(8,\)"),
+        (lambda: WhitenedCNN(widths=(8, 0)), r"WhitenedCNN\.widths: .*, got \(8, 0\)"),
+        (lambda: ResidualCNN(widths=()), r"ResidualCNN\.widths: expected 1 to 4 numbers, each 1 or more, got \(\)"),
+        (lambda: ResidualCNN(widths=(8, -1)), r"ResidualCNN\.widths: .*, got \(8, -1\)"),
+        (lambda: ResidualCNN(widths=(8,) * 5), r"ResidualCNN\.widths: .*, got \(8, 8, 8, 8, 8\)"),
+    ],
+)
+def test_refuses_what_cannot_be(make, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        make()

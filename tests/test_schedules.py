@@ -26,3 +26,16 @@ def test_reaches_the_rate_and_ends_at_zero(rise):
     assert max(seen) == pytest.approx(2.0)
     assert min(seen[:50]) > 0
     assert seen[50] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"total_steps": 0}, r"RiseAndFall\.total_steps: expected 1 or more, got 0"),
+        ({"total_steps": 5, "rise": -0.1}, r"RiseAndFall\.rise: expected 0 to 1, got -0\.1"),
+        ({"total_steps": 5, "rise": 1.5}, r"RiseAndFall\.rise: expected 0 to 1, got 1\.5"),
+    ],
+)
+def test_refuses_what_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        rates(1, **settings)

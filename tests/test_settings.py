@@ -49,6 +49,19 @@ MISTAKES = [
     ("--trainer.accelerator gpu", r"gpu.* use --trainer\.accelerator cpu or auto$"),
     ("--trainer.accelerator xpuu", "invalid accelerator name"),
     ("--trainer.overfit_batches 2", r"--trainer\.overfit_batches: expected 0"),
+    ("--model.label_smoothing 2", r"--model\.label_smoothing: expected 0 or more, and less than 1, got 2\.0$"),
+    (
+        "--model.augmentation Augmentation --model.augmentation.cutout 100",
+        r"^error: Augmentation\.cutout: expected 0 to 28, got 100$",
+    ),
+    (
+        "--model.network ResidualCNN --model.network.widths []",
+        r"^error: ResidualCNN\.widths: expected 1 to 4 numbers, each 1 or more, got \(\)$",
+    ),
+    (
+        "--model.lr_scheduler RiseAndFall --model.lr_scheduler.total_steps 0",
+        r"--model\.lr_scheduler: RiseAndFall\.total_steps: expected 1 or more, got 0$",
+    ),
     ("--config typo.yaml", r"unknown key trainer\.max_epoch; did you mean trainer\.max_epochs\?"),
     ("--config class.yaml", r"--model\.network: .* did you mean FashionCNN\?"),
     ("--config broken.yaml", "parsing config"),
