@@ -1,5 +1,6 @@
 """The promise of the command line: settings from flags, files and runs, and one line where they are wrong."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -7,9 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+from pytorch_lightning import Callback, Trainer
 
 from fashion_lightning import fit, test
+from fashion_lightning.augmentation import Augmentation
+from fashion_lightning.classifier import FashionClassifier
+from fashion_lightning.command_line.checks import check_objects
 from fashion_lightning.command_line.settings import resolve
+from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.jobs.start import Start
 
 MISTAKES = [
@@ -48,6 +54,9 @@ MISTAKES = [
     ("--trainer.precision bf17", r"--trainer\.precision: expected .*bf16-mixed.*, got bf17$"),
     ("--trainer.accelerator gpu", r"gpu.* use --trainer\.accelerator cpu or auto$"),
     ("--trainer.accelerator xpuu", "invalid accelerator name"),
+    ("--trainer.accumulate_grad_batches 0", r"--trainer\.accumulate_grad_batches: expected more than 0, got 0$"),
+    ("--trainer.val_check_interval 0", r"--trainer\.val_check_interval: expected more than 0, got 0$"),
+    ("--trainer.check_val_every_n_epoch 0", r"--trainer\.check_val_every_n_epoch: expected more than 0, got 0$"),
     ("--trainer.overfit_batches 2", r"--trainer\.overfit_batches: expected 0"),
     ("--model.label_smoothing 2", r"--model\.label_smoothing: expected 0 or more, and less than 1, got 2\.0$"),
     (
@@ -61,6 +70,26 @@ MISTAKES = [
     (
         "--model.lr_scheduler RiseAndFall --model.lr_scheduler.total_steps 0",
         r"--model\.lr_scheduler: RiseAndFall\.total_steps: expected 1 or more, got 0$",
+    ),
+    ("--model.optimizer LBFGS", "--model.optimizer: expected one that needs the loss once a step, got LBFGS"),
+    ("--model.optimizer SparseAdam", "--model.optimizer.*: a step fails with RuntimeError: SparseAdam .* dense grad"),
+    ("--model.optimizer Muon", r"--model\.optimizer.*: Muon only supports 2D parameters"),
+    ("--model.lr_scheduler torch.optim.lr_scheduler.LRScheduler", r"--model\.lr_scheduler: NotImplementedError$"),
+    (
+        "--model.lr_scheduler StepLR --model.lr_scheduler.step_size 0",
+        r"--model\.lr_scheduler: a step fails with ZeroDivisionError: ",
+    ),
+    (
+        "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val_loss",
+        r"--trainer\.callbacks: EarlyStopping\.monitor: expected one of train/loss, .*, val/accuracy, got val_loss$",
+    ),
+    (
+        "--trainer.callbacks ModelCheckpoint --trainer.callbacks.monitor val/loss --data.val_fraction 0",
+        r"--trainer\.callbacks: ModelCheckpoint\.monitor: expected one of train/loss, .*, lr, got val/loss$",
+    ),
+    (
+        "--trainer.callbacks LearningRateFinder",
+        r"--trainer\.callbacks: expected settings that stay, got LearningRateFinder: use Lightning's Tuner instead$",
     ),
     ("--config typo.yaml", r"unknown key trainer\.max_epoch; did you mean trainer\.max_epochs\?"),
     ("--config class.yaml", r"--model\.network: .* did you mean FashionCNN\?"),
@@ -260,3 +289,67 @@ def test_a_checkpoint_is_read_once_per_command(tiny_args, monkeypatch):
     loaded.clear()
     test.main([])
     assert loaded == ["best.ckpt"]
+
+
+class Logging(Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        pl_module.log("own", 1.0)
+
+
+@pytest.mark.parametrize(
+    "callbacks",
+    [
+        [{"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}}],
+        [{"class_path": "EarlyStopping", "init_args": {"monitor": "own"}}, {"class_path": "test_settings.Logging"}],
+    ],
+)
+def test_what_is_logged_may_be_monitored(tiny_args, callbacks):
+    fit.main([*tiny_args, f"--trainer.callbacks={json.dumps(callbacks)}", "--trainer.max_epochs", "1"])
+
+
+NOT_TRAINED = "--model.mirror_at_test: .* the network is not trained on mirror images, and loses accuracy"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--trainer.limit_train_batches", "0.01"], "--trainer.limit_train_batches: expected 0.1 or more, got 0.01"),
+        (["--trainer.limit_val_batches", "0.1"], "--trainer.limit_val_batches: expected 0.25 or more, got 0.1"),
+        (
+            ["--trainer.limit_train_batches", "0.5", "--trainer.val_check_interval", "6"],
+            "--trainer.val_check_interval: expected at most 5, the batches of an epoch, or "
+            "--trainer.check_val_every_n_epoch null, got 6",
+        ),
+    ],
+)
+def test_limits_that_the_data_cannot_meet_are_refused(tiny_args, capsys, flags, message):
+    with pytest.raises(SystemExit, match="2"):
+        fit.main([*tiny_args, *flags])
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert not Path("lightning_logs").exists()
+
+
+@pytest.mark.parametrize(
+    "flags", [["--trainer.val_check_interval", "00:00:01:00"], ["--trainer.limit_train_batches", "0.1"]]
+)
+def test_limits_that_the_data_can_just_meet_are_accepted(tiny_args, flags):
+    assert fit.main([*tiny_args, *flags])["epochs"] == 2
+
+
+@pytest.mark.parametrize("augmentation", [torch.nn.Identity(), Augmentation(mirror=False)])
+def test_mirrors_that_are_not_trained_on_are_warned_of(augmentation):
+    trainer, data = Trainer(accelerator="cpu", logger=False), FashionMNISTDataModule()
+    with pytest.warns(UserWarning, match=NOT_TRAINED):
+        check_objects(trainer, FashionClassifier(augmentation=augmentation, mirror_at_test=True), data)
+    for warns_of_nothing in (Augmentation(), torch.nn.ReLU()):  # who knows what a user's own does
+        check_objects(trainer, FashionClassifier(augmentation=warns_of_nothing, mirror_at_test=True), data)
+
+
+@pytest.mark.filterwarnings("always:--model.mirror_at_test")
+def test_mirrors_are_warned_of_by_every_command(tiny_args, capsys):
+    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
+    for job, flags in ((fit, ["--resume", "--trainer.max_epochs", "2"]), (test, [])):
+        assert capsys.readouterr().err == ""
+        job.main([*flags, "--model.mirror_at_test", "true"])
+        [line] = capsys.readouterr().err.splitlines()
+        assert re.fullmatch(f"warning: {NOT_TRAINED} on them", line)

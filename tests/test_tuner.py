@@ -1,5 +1,7 @@
 """The promise to Lightning's Tuner and to a Trainer used twice: what was before leaves no trace in a fit."""
 
+import signal
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -7,7 +9,9 @@ from pytorch_lightning.tuner import Tuner
 
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data.module import FashionMNISTDataModule
+from fashion_lightning.errors import WorkError
 from fashion_lightning.networks import WhitenedCNN
+from fashion_lightning.training.stopping import FiniteLoss, SignalStop
 
 
 class Watch(pl.Callback):
@@ -81,3 +85,17 @@ def test_means_of_a_fit_after_an_exception_are_of_its_own_images(tmp_path, tiny_
         trainer.fit(model, data)
     trainer, _, data, watch = prepare(tmp_path, tiny_data)
     assert fitted(trainer, model, data, watch)[1] == [200, 200, 200]
+
+
+def test_a_fit_after_one_that_was_stopped_is_not_stopped_too(tmp_path, tiny_data):
+    trainer, model, data, watch = prepare(tmp_path, tiny_data)
+    stop = SignalStop()
+    trainer.callbacks += [stop, FiniteLoss()]
+    with torch.no_grad():
+        model.network.fc.weight.fill_(float("nan"))
+    with pytest.raises(WorkError, match="the loss of step 1 is nan"):
+        trainer.fit(model, data)
+    stop.received = signal.SIGINT
+    _, model, data, _ = prepare(tmp_path, tiny_data)
+    assert fitted(trainer, model, data, watch)[1] == [180, 200, 200]  # a Trainer goes on after the steps it has done
+    assert stop.received is None

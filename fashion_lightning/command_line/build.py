@@ -52,9 +52,11 @@ def fit(settings: Settings) -> Fit:
         enable_checkpointing=of_user and flags.enable_checkpointing is not False,  # or Lightning adds one of its own
     )
     checks.check_objects(trainer, made.model, made.data)
+    checks.check_training(trainer, made.model, made.data)
     if not flags.fast_dev_run:
         checks.check_writable(start.run.folder if start.run else settings.root / LOGS)
-    _load(made.data)
+    if _load(made.data):
+        checks.check_batches(trainer, made.data)
     wishes = settings.config.resume, settings.config.evaluate_test
     return Fit(trainer, made.model, made.data, run_record, checkpoints, start, *wishes)
 
@@ -117,10 +119,12 @@ def _logger(settings: Settings, chosen: Logger | list[Logger] | bool | None) -> 
     return TensorBoardLogger(**folder, default_hp_metric=False, **purge)
 
 
-def _load(data: pl.LightningDataModule) -> None:
-    """Before other processes are started, which would report the same error, or wait for it."""
-    if "LOCAL_RANK" not in os.environ:
+def _load(data: pl.LightningDataModule) -> bool:
+    """In the first process, before it starts others, which would report the same error, or wait for it."""
+    is_first = "LOCAL_RANK" not in os.environ
+    if is_first:
         data.setup("fit")
+    return is_first
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -1,12 +1,16 @@
-"""What would go wrong in a job, found before any data is loaded or any process is started."""
+"""What would go wrong in a job, found before any process is started, and most of it before any data is loaded."""
 
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder
+from torch import nn
 
+from fashion_lightning.augmentation import Augmentation
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data.labels import CLASSES, IMAGE_SIZE
 from fashion_lightning.data.module import FashionMNISTDataModule, check_trainer
@@ -19,8 +23,41 @@ def check_objects(trainer: pl.Trainer, model: FashionClassifier, data: FashionMN
         expected = f"a multiple of the {trainer.world_size} processes"
         raise UserError(f"--data.batch_size: expected {expected}, got {data.batch_size}")
     check_trainer(trainer)
+    _check_intervals(trainer)
     _check_network(model)
     _check_optimizer(model)
+    if trainer.is_global_zero:
+        _warn_of_mirrors(model)
+
+
+def check_training(trainer: pl.Trainer, model: FashionClassifier, data: FashionMNISTDataModule) -> None:
+    """Raises UserError if a step would fail, or a callback cannot work."""
+    _check_callbacks(trainer, data)
+    device = trainer.strategy.root_device
+    if device.type == "cpu" or trainer.world_size == 1:  # processes that fork must not find an accelerator in use
+        _check_step(model, device)
+
+
+def check_batches(trainer: pl.Trainer, data: FashionMNISTDataModule) -> None:
+    """Raises UserError if the data have too few batches for the trainer's limits."""
+    counts = {"train": len(data.train_dataloader()), "val": len(data.val_dataloader())}
+    for split, count in counts.items():
+        limit = getattr(trainer, f"limit_{split}_batches")
+        if isinstance(limit, float) and count and 0 < limit * count < 1:
+            raise UserError(f"--trainer.limit_{split}_batches: expected {1 / count:.3g} or more, got {limit}")
+    interval, limit = getattr(trainer, "val_check_interval", None), trainer.limit_train_batches
+    batches = min(limit, counts["train"]) if isinstance(limit, int) else int(limit * counts["train"])
+    is_by_epoch = trainer.check_val_every_n_epoch and trainer.limit_val_batches
+    if isinstance(interval, int) and is_by_epoch and 0 < batches < interval:
+        expected = f"at most {batches}, the batches of an epoch, or --trainer.check_val_every_n_epoch null"
+        raise UserError(f"--trainer.val_check_interval: expected {expected}, got {interval}")
+
+
+def _check_intervals(trainer: pl.Trainer) -> None:
+    for name in ("accumulate_grad_batches", "val_check_interval", "check_val_every_n_epoch"):
+        value = getattr(trainer, name, None)
+        if value is not None and value <= 0:
+            raise UserError(f"--trainer.{name}: expected more than 0, got {value}")
 
 
 def _check_network(model: FashionClassifier) -> None:
@@ -38,10 +75,65 @@ def _check_network(model: FashionClassifier) -> None:
 def _check_optimizer(model: FashionClassifier) -> None:
     try:
         schedule = model.configure_optimizers()["lr_scheduler"]["scheduler"]
-    except (ValueError, TypeError) as error:
-        raise UserError(f"--model.optimizer, --model.lr_scheduler: {error}") from error
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise UserError(f"--model.optimizer, --model.lr_scheduler: {str(error) or type(error).__name__}") from error
     if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
         raise UserError("--model.lr_scheduler: expected a schedule by the step, got ReduceLROnPlateau")
+
+
+def _check_step(model: FashionClassifier, device: torch.device) -> None:
+    """Steps once with other parameters of the same shapes."""
+    losses: list[float] = []
+
+    def loss() -> float:
+        losses.append(1.0)
+        return losses[-1]
+
+    shapes = [parameter.shape for parameter in model.network.parameters()]
+    parameters = [nn.Parameter(torch.ones(shape, device=device)) for shape in shapes]
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    try:
+        optimizer = model.optimizer(parameters)
+        schedule = model.lr_scheduler(optimizer)
+        optimizer.step(loss)
+        schedule.step()
+        schedule.state_dict()  # for a checkpoint
+    except Exception as error:  # a user's class may raise anything
+        problem = f"a step fails with {type(error).__name__}: {error}"
+        raise UserError(f"--model.optimizer, --model.lr_scheduler: {problem}") from error
+    if len(losses) > 1:
+        got = f"{type(optimizer).__name__}, which needs it {len(losses)} times"
+        raise UserError(f"--model.optimizer: expected one that needs the loss once a step, got {got}")
+
+
+def _check_callbacks(trainer: pl.Trainer, data: FashionMNISTDataModule) -> None:
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
+    for callback in callbacks:
+        if isinstance(callback, BatchSizeFinder | LearningRateFinder):
+            name = type(callback).__name__
+            raise UserError(
+                f"--trainer.callbacks: expected settings that stay, got {name}: use Lightning's Tuner instead"
+            )
+    modules = [type(callback).__module__ for callback in callbacks]
+    if not all(module.startswith(("pytorch_lightning.", "fashion_lightning.")) for module in modules):
+        return  # a user's callback may log other names
+    splits = ("train", "val") if data.val_fraction and trainer.limit_val_batches else ("train",)
+    of_epoch = [f"{split}/{name}" for split in splits for name in ("loss", "accuracy")]
+    for callback in callbacks:
+        known = of_epoch if isinstance(callback, EarlyStopping) else [*of_epoch, "train/loss_step", "lr"]
+        monitor = getattr(callback, "monitor", None)
+        if monitor not in (None, *known):
+            expected = f"{type(callback).__name__}.monitor: expected one of {', '.join(known)}"
+            raise UserError(f"--trainer.callbacks: {expected}, got {monitor}")
+
+
+def _warn_of_mirrors(model: FashionClassifier) -> None:
+    augmentation = model.augmentation  # of a user's own, nobody knows what it does
+    mirrors = augmentation.mirror if isinstance(augmentation, Augmentation) else type(augmentation) is not nn.Identity
+    if model.mirror_at_test and not mirrors:
+        reason = "without --model.augmentation Augmentation the network is not trained on mirror images"
+        warnings.warn(f"--model.mirror_at_test: {reason}, and loses accuracy on them", stacklevel=2)
 
 
 def check_writable(folder: Path) -> None:

@@ -35,6 +35,8 @@ class SignalStop(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._trainer = trainer
+        if stage == "fit":
+            self.received, self._training = None, False  # of a fit before, which an exception has ended
         if threading.current_thread() is threading.main_thread():  # other threads may not set handlers
             self._before = {signum: signal.getsignal(signum) for signum in SIGNALS}
         self._install()
@@ -90,6 +92,9 @@ class FiniteLoss(Callback):
     def __init__(self) -> None:
         self._step, self._lr = 0, 0.0
         self._unchecked: list[tuple[int, float, tuple[int, int], torch.Tensor]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._unchecked.clear()  # of a fit before, which an exception has ended
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
         self._step, self._lr = trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"]  # the step changes both
