@@ -151,7 +151,7 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         return self._training_batches().global_batches(epoch)[batch]
 
     def state_dict(self) -> dict[str, Any]:
-        """What determines the images of each batch and split; nothing before the first step: the Tuner may change it."""
+        """What determines the images of each batch and split; before the first step nothing: the Tuner changes it."""
         return self._order() if self.trainer.global_step else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
