@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fashion_lightning import fit, runs
+from fashion_lightning.storage.run_folders import MARK
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def three_runs(tiny_args):
     for version in (1, 2):
         folder = Path(f"lightning_logs/version_{version}")
         folder.mkdir()
-        (folder / "config.yaml").touch()
+        (folder / "config.yaml").write_text(f"# {MARK}1.0\n")
     header = Path("lightning_logs/version_0/metrics.csv").read_text().splitlines()[0]
     Path("lightning_logs/version_1/metrics.csv").write_text(f"{header}\n1,10,1.0,0.5,1.0,0.125,0.01\n")
     Path("lightning_logs/version_2/results.json").write_text('{"val": ')

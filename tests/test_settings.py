@@ -1,6 +1,7 @@
 """The promise of the command line: settings from flags, files and runs, and one line where they are wrong."""
 
 import json
+import importlib.metadata
 import re
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from fashion_lightning.command_line.checks import check_objects
 from fashion_lightning.command_line.settings import resolve
 from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.jobs.start import Start
+from fashion_lightning.storage.run_folders import MARK
 
 MISTAKES = [
     ("--data.verify false --data.data_dir nothing", "expected train-images-idx3-ubyte, .* in nothing/"),
@@ -267,7 +269,8 @@ def test_a_run_without_a_checkpoint_is_started_from_the_beginning(two_runs):
 
 def test_the_settings_of_a_run_are_those_that_it_writes(two_runs):
     written = Path("lightning_logs/version_0/config.yaml").read_text().splitlines()
-    later = ["  match_checkpoint: true", "evaluate_test: true"]  # which version 0.1.0 did not have
+    mark = f"# {MARK}{importlib.metadata.version('fashion_lightning')}"
+    later = [mark, "  match_checkpoint: true", "evaluate_test: true"]  # which version 0.1.0 did not have
     for flags in (["--config", "lightning_logs/version_0/config.yaml"], ["--ckpt_path", "run:0"]):
         settings = resolve("fit", flags)
         assert [line for line in settings.yaml.splitlines() if line not in later] == written

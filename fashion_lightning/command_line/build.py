@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import sys
 from typing import Any
@@ -10,35 +11,41 @@ import pytorch_lightning as pl
 import torch
 from jsonargparse import Namespace
 from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers.logger import DummyLogger
 
 from fashion_lightning.command_line import checks
 from fashion_lightning.command_line.settings import Settings
 from fashion_lightning.data import photographs
 from fashion_lightning.jobs.fit import Fit
 from fashion_lightning.jobs.predict import Predict
+from fashion_lightning.jobs.start import Start
 from fashion_lightning.jobs.test import Test
 from fashion_lightning.reports.inspection import Inspection
-from fashion_lightning.storage.run_folders import LOGS
-from fashion_lightning.training import checkpointing, record, resuming, stopping
+from fashion_lightning.storage.run_folders import LOGS, Run
+from fashion_lightning.training import checkpointing, ownership, record, resuming, stopping
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
-class RunFolder(CSVLogger):
-    """Makes a run folder and logs nothing, for `--trainer.logger false`."""
+class RunFolder(DummyLogger):
+    """Tells Lightning the run folder and logs nothing, for `--trainer.logger false`."""
 
-    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
-        pass
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._run = run
 
-    def save(self) -> None:
-        pass
+    @property
+    def save_dir(self) -> str:
+        return str(self._run.folder)
 
 
 def fit(settings: Settings) -> Fit:
     made, start, flags = _instantiate(settings), settings.start, settings.config.trainer
     stop, text = stopping.SignalStop(), settings.yaml
     run_record = record.RunRecord(text, settings.recipe, settings.evaluation, start.departures, flags.max_time)
+    # Unless the user names a logger, it is made with the run folder.
+    is_default = isinstance(made.trainer.logger, bool | None) and not flags.barebones
     enabled = flags.enable_checkpointing is not False and not flags.fast_dev_run
     checkpoints = checkpointing.Checkpointing(stop, start.checkpoint, enabled)
     ours: list[pl.Callback] = [stop, run_record, Inspection(made.inspect, run_record)]
@@ -47,7 +54,7 @@ def fit(settings: Settings) -> Fit:
     trainer = _trainer(
         made,
         ours,
-        logger=_logger(settings, made.trainer.logger),
+        logger=DummyLogger() if is_default else made.trainer.logger,
         plugins=[*_as_list(made.trainer.plugins), checkpoints.io],
         enable_checkpointing=of_user and flags.enable_checkpointing is not False,  # or Lightning adds one of its own
     )
@@ -57,8 +64,10 @@ def fit(settings: Settings) -> Fit:
         checks.check_writable(start.run.folder if start.run else settings.root / LOGS)
     if _load(made.data):
         checks.check_batches(trainer, made.data)
+    logger_of = functools.partial(_logger, made.trainer.logger, start) if is_default else None
+    owner = ownership.Ownership(settings.root, start.run, text, logger_of, stop)
     wishes = settings.config.resume, settings.config.evaluate_test
-    return Fit(trainer, made.model, made.data, run_record, checkpoints, start, *wishes)
+    return Fit(trainer, made.model, made.data, run_record, checkpoints, start, owner, *wishes)
 
 
 def test(settings: Settings) -> Test:
@@ -102,20 +111,13 @@ def _trainer(made: Namespace, callbacks: list[pl.Callback], **arguments: Any) ->
     return pl.Trainer(**{**vars(made.trainer), **arguments})
 
 
-def _logger(settings: Settings, chosen: Logger | list[Logger] | bool | None) -> Logger | list[Logger] | bool:
-    """The user's own, or one whose folder is the run folder: of the run that is resumed, or a new one."""
-    if settings.config.trainer.barebones:
-        return False  # no run folder either
-    if not isinstance(chosen, bool | None):
-        return chosen
-    run, checkpoint = settings.start.run, settings.start.checkpoint
-    folder: dict[str, Any] = {"save_dir": settings.root, "name": LOGS}
-    if run:
-        folder = {"save_dir": run.folder.parent, "name": "", "version": run.folder.name}
+def _logger(chosen: bool | None, start: Start, run: Run) -> Logger:
+    """Of the folder of `run`, which is new or the one to resume."""
     if chosen is False:
-        return RunFolder(**folder)
+        return RunFolder(run)
     # What an interrupted run has logged after its last checkpoint is dropped.
-    purge: dict[str, Any] = {"purge_step": checkpoint.content["global_step"] if checkpoint else 0} if run else {}
+    purge: dict[str, Any] = {"purge_step": start.first_step} if start.run else {}
+    folder: dict[str, Any] = {"save_dir": run.folder.parent, "name": "", "version": run.folder.name}
     return TensorBoardLogger(**folder, default_hp_metric=False, **purge)
 
 

@@ -4,6 +4,7 @@ The assignment's numbers are defaults of the classes that the flags configure; t
 """
 
 import json
+import importlib.metadata
 import os
 import sys
 import warnings
@@ -27,7 +28,7 @@ from fashion_lightning.errors import CheckpointError, UserError
 from fashion_lightning.jobs.start import Start
 from fashion_lightning.reports.inspection import InspectionParts
 from fashion_lightning.storage.checkpoints import TRAINING_STATE, Checkpoint, read
-from fashion_lightning.storage.run_folders import Run, find_checkpoint, newest_run, run_of
+from fashion_lightning.storage.run_folders import MARK, Run, find_checkpoint, newest_run, run_of
 
 TRAINER_DEFAULTS = {
     "max_epochs": 5,
@@ -84,12 +85,12 @@ def resolve(job: str, args: list[str] | None) -> Settings:
     config = _parse(parser, args)
     root = Path(config.trainer.default_root_dir or ".")
     checkpoint, run = _find_start(job, config, root)
-    kept = ["--config", str(run.config)] if run and run.config.is_file() else []
+    kept = ["--config", str(run.config)] if run and run.config.is_file() else []  # of the run or the checkpoint
     if checkpoint and job != "fit":
         kept += _evaluation(checkpoint)
     departures: tuple[str, ...] = ()
     if kept:
-        before, config = _parse(parser, kept), _parse(parser, [*kept, *args])
+        before, config = _parse_kept(parser, kept), _parse(parser, [*kept, *args])
         departures = _departures(before, config)
     if job == "fit":
         _check_resume(checkpoint, departures)
@@ -178,7 +179,8 @@ def _departures(of_run: Namespace, config: Namespace) -> tuple[str, ...]:
 
 def _make_parser(job: str) -> LightningArgumentParser:
     """LightningCLI's parser, with the flags of `job`."""
-    name, header = f"python -m fashion_lightning.{job}", [f"pytorch_lightning=={pl.__version__}"]
+    name, version = f"python -m fashion_lightning.{job}", importlib.metadata.version("fashion_lightning")
+    header = [f"{MARK}{version}", f"pytorch_lightning=={pl.__version__}"]
     parser = LightningArgumentParser(name, dump_header=header, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML file with settings.")
     parser.add_argument("--seed_everything", type=int, default=0, help="Seed of the weights and of the order.")
@@ -199,6 +201,15 @@ def _make_parser(job: str) -> LightningArgumentParser:
         parser.add_argument("--out", type=str | None, default=None, help="File for programs: .csv or .json.")
         parser.add_argument("--sheet", type=str | None, default=None, help="PNG with what the network gets.")
     return parser
+
+
+def _parse_kept(parser: LightningArgumentParser, kept: list[str]) -> Namespace:
+    """Raises UserError, which names the file that is wrong and not a flag."""
+    try:
+        return _parse(parser, kept)
+    except UserError as error:
+        remedy = "mend that file, or move it away and name a checkpoint and the flags of the run"
+        raise UserError(f"cannot use the settings in {kept[1]}: {error}; {remedy}") from error
 
 
 def _parse(parser: LightningArgumentParser, args: list[str]) -> Namespace:

@@ -15,6 +15,7 @@ from fashion_lightning.jobs.test import evaluate
 from fashion_lightning.reports import results
 from fashion_lightning.storage.checkpoints import Checkpoint, read
 from fashion_lightning.training.checkpointing import Checkpointing
+from fashion_lightning.training.ownership import Ownership
 from fashion_lightning.training.record import RunRecord
 from fashion_lightning.training.resuming import numerics
 
@@ -27,15 +28,20 @@ class Fit:
     record: RunRecord
     checkpointing: Checkpointing
     start: Start
+    owner: Ownership
     resume: bool  # whether the newest run was asked for, which there need not be
     evaluate_test: bool
 
     def run(self) -> dict[str, Any]:
         """What is written to `results.json`. Raises WorkError at the end if a checkpoint could not be written."""
-        trainer, model, checkpoint = self.trainer, self.model, self.start.checkpoint
-        self.start.load_into(model)  # only to find an error before the run folder is touched
+        self.start.load_into(self.model)  # only to find an error before the run folder is touched
         if finished := self._results_of_finished():
             return finished
+        with self.owner.during(self.trainer, self.model, self.start.first_step):
+            return self._train_and_evaluate()
+
+    def _train_and_evaluate(self) -> dict[str, Any]:
+        trainer, model, checkpoint = self.trainer, self.model, self.start.checkpoint
         if trainer.is_global_zero:
             self._print_start()
         path = checkpoint.path if checkpoint else None

@@ -20,6 +20,11 @@ class Start:
     departures: tuple[str, ...] = ()  # settings that differ from those of the run
 
     @property
+    def first_step(self) -> int:
+        """Optimiser steps done before it."""
+        return self.checkpoint.content["global_step"] if self.checkpoint else 0
+
+    @property
     def is_best_of_run(self) -> bool:
         """Whether it is the best checkpoint of its run, with the settings of the run."""
         is_best = self.run and self.checkpoint and self.checkpoint.path == self.run.best
@@ -27,7 +32,7 @@ class Start:
 
     def is_end(self, steps: int, max_epochs: int | None, max_steps: int) -> bool:
         """Whether the checkpoint is of a training that ended after `steps`, and has nothing to do by these limits."""
-        if not self.checkpoint or self.checkpoint.content["global_step"] != steps:
+        if not self.checkpoint or self.first_step != steps:
             return False
         epochs = self.checkpoint.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         is_over = 0 < (max_epochs or 0) <= epochs or 0 <= max_steps <= steps

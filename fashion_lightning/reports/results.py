@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fashion_lightning.storage.locking import is_locked
 from fashion_lightning.storage.run_folders import PREFIX, Run, runs
 from fashion_lightning.storage.whole_files import replacing
 
@@ -70,7 +71,7 @@ def summarize(run: Run) -> dict[str, Any]:
         row |= {key: results[key] for key in ("config", "epochs", "device", "fit_seconds")}
         row |= {f"{split}_accuracy": results[split]["accuracy"] for split in ("val", "test") if split in results}
     except FileNotFoundError:
-        row["status"] = "unfinished"
+        row["status"] = "running" if is_locked(run) else "unfinished"
     except (OSError, ValueError, KeyError, TypeError):
         row["status"] = "damaged"
     return row if row["status"] == "finished" else row | _progress(run.metrics)

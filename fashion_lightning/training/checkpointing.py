@@ -62,7 +62,7 @@ class Checkpointing(Callback):
         self._is_validated = False  # since the newest checkpoint
         self._new_best: dict[str, Any] | None = None  # state of this callback, if they are the best so far
         self._last_step, self._last_time = trainer.global_step, time.monotonic()  # of the newest checkpoint
-        self._next_step = trainer.global_step + 1
+        self._first_step, self._next_step = trainer.global_step, trainer.global_step + 1
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._run and not trainer.sanity_checking:
@@ -94,6 +94,8 @@ class Checkpointing(Callback):
 
     def _save_if_due(self, trainer: Trainer, pl_module: LightningModule) -> None:
         is_stopped = trainer.world_size == 1 and self._stop.received
+        if is_stopped and trainer.global_step == self._first_step:
+            self._stop.stop(trainer)  # there is nothing to save yet
         if self._is_validated or trainer.global_step >= self._next_step or is_stopped:
             self._save(trainer, pl_module)
 

@@ -34,7 +34,7 @@ class ProgressBar(RichProgressBar):
 
 
 class RunRecord(Timer):
-    """Writes `config.yaml`, prints what is trained and a line for each epoch, and writes `metrics.csv`.
+    """Renews `config.yaml`, prints what is trained and a line for each epoch, and writes `metrics.csv`.
 
     A row holds the epochs and optimiser steps done, the means over the epoch, and the learning rate after it. Time
     and rows are part of a checkpoint, so that they continue in a resumed run. It stops training like Lightning's Timer.
@@ -76,8 +76,6 @@ class RunRecord(Timer):
         if stage == "fit":
             log_dir = trainer.log_dir if trainer.loggers else None  # a collective call, so not only on rank 0
             self.run = Run(Path(log_dir)) if log_dir else None
-            if self.run and not self.run.config.exists():
-                self._write_config(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_fit_start(trainer)

@@ -37,7 +37,7 @@ class SignalStop(Callback):
         self._trainer = trainer
         if stage == "fit":
             self.received, self._training = None, False  # of a fit before, which an exception has ended
-        if threading.current_thread() is threading.main_thread():  # other threads may not set handlers
+        if not self._before and threading.current_thread() is threading.main_thread():  # others may not set handlers
             self._before = {signum: signal.getsignal(signum) for signum in SIGNALS}
         self._install()
 

@@ -1,0 +1,87 @@
+"""A lock on a run folder, held by one fit and released by the system when its process ends, however it ends."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+
+from fashion_lightning.errors import UserError
+from fashion_lightning.storage.run_folders import Run
+
+SECONDS_TO_WAIT = 0.2  # for a holder that has just begun to write who it is, or for `is_locked` elsewhere
+UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+@contextlib.contextmanager
+def locked(run: Run) -> Iterator[None]:
+    """Raises UserError, which names the process that works in the folder, if there is one.
+
+    The file that is locked is removed at the end. One that a killed process left stays if the work fails, so that the
+    folder is as it was.
+    """
+    descriptor = _wait_for_lock(run)
+    left = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    try:
+        _write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
+        yield
+    except BaseException:
+        if left and run.lock.exists():
+            _write(descriptor, left)
+        else:
+            run.lock.unlink(missing_ok=True)
+        raise
+    else:
+        run.lock.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(run: Run) -> bool:
+    try:
+        with open(run.lock) as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _wait_for_lock(run: Run) -> int:
+    """A descriptor of the locked file."""
+    for seconds in (SECONDS_TO_WAIT, 0):
+        if descriptor := _lock(run):
+            return descriptor
+        time.sleep(seconds)
+    pid, _, host = run.lock.read_text().strip().partition(" ") if run.lock.exists() else ("", "", "")
+    elsewhere = f" on {host}" if host != socket.gethostname() else ""
+    holder = f"the fit with process id {pid}{elsewhere}"
+    raise UserError(f"{run.folder} is in use by {holder}: wait for it or stop it, or start a new run")
+
+
+def _lock(run: Run) -> int | None:
+    """A descriptor of the locked file, or None if another process has locked it."""
+    descriptor = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), os.stat(run.lock)):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):  # a holder removes the file when it ends
+        pass
+    except OSError as error:
+        if error.errno in UNSUPPORTED:
+            warnings.warn(f"cannot lock {run.folder} ({error.strerror}): use no other fit in it", stacklevel=2)
+            return descriptor
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, content, 0)
