@@ -62,7 +62,7 @@ def test_finds_every_layout_and_writes_nothing(published, layout, tiny_data):
     assert found[IMAGES].dtype == torch.uint8
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "swapped", "truncated gz", "text gz"])
+@pytest.mark.parametrize("damage", ["truncated", "too long", "empty", "header only", "truncated gz", "text gz"])
 def test_sets_a_damaged_file_aside_and_says_so(published, damage):
     path = published / IMAGES
     content = bytearray(path.read_bytes())
@@ -72,14 +72,12 @@ def test_sets_a_damaged_file_aside_and_says_so(published, damage):
         content = gzip.compress(content)
     damaged = {
         "truncated": content[:-1],
+        "too long": content + b"x",
         "empty": b"",
-        "swapped": (published / "t10k-images-idx3-ubyte").read_bytes(),
+        "header only": content[:10],
         "truncated gz": content[:-100],
         "text gz": b"<html>404</html>",
     }.get(damage)
-    if damage == "flipped":
-        content[5000] ^= 1
-        damaged = content
     path.write_bytes(damaged)
     warning = f"{path.name} is damaged.*set aside as {path.name}.bad"
     missing = r"could not be downloaded .*no network"
@@ -87,6 +85,62 @@ def test_sets_a_damaged_file_aside_and_says_so(published, damage):
         load(published)
     assert path.with_name(f"{path.name}.bad").read_bytes() == damaged
     assert not path.exists()
+
+
+def every_file(folder):
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("layout", ["flat", "gz", "torchvision"])
+def test_another_data_set_is_refused_and_left_as_it_is(published, layout, tiny_data, monkeypatch):
+    """As MNIST has it: the same names, the same format, other content. What could be used instead is not."""
+    shutil.copytree(tiny_data, files.DEBIAN_DIR)
+    monkeypatch.setattr(files, "_from_torchvision", lambda folder: shutil.copytree(tiny_data, folder / "unpacked"))
+    other = write_data(published, train=300, test=100)
+    (published / IMAGES).write_bytes((published / IMAGES).read_bytes()[:-1])  # not even a damaged one is renamed
+    if layout == "gz":
+        for name in files.FILES:
+            compress(published / name)
+    if layout == "torchvision":
+        other = published / "FashionMNIST" / "raw"
+        other.mkdir(parents=True)
+        for name in files.FILES:
+            (published / name).rename(other / name)
+    before = every_file(published)
+    suffix = ".gz" if layout == "gz" else ""
+    named = ", ".join(str(other / f"{name}{suffix}") for name in files.FILES if name != IMAGES)
+    with pytest.raises(UserError) as error:
+        load(published)
+    assert str(error.value) == (
+        f"{named}: not the published Fashion-MNIST: damaged, or another data set; name another folder with "
+        "--data.data_dir, or use these files with --data.verify false"
+    )
+    assert every_file(published) == before
+
+
+@pytest.mark.parametrize("content", ["flipped", "swapped", "floats", "too large to be read"])
+def test_a_whole_file_is_never_renamed(published, content, monkeypatch):
+    path = published / IMAGES
+    if content == "flipped":
+        flipped = bytearray(path.read_bytes())
+        flipped[5000] ^= 1
+        path.write_bytes(flipped)
+    elif content == "swapped":
+        shutil.copy(published / "t10k-labels-idx1-ubyte", path)
+    else:
+        kind = 0x0D if content == "floats" else 0x08  # values of 4 bytes, and of 1
+        path.write_bytes(bytes([0, 0, kind, 2]) + (7).to_bytes(4, "big") + (8).to_bytes(4, "big") + bytes(7 * 8 * 4))
+    if content == "too large to be read":
+        monkeypatch.setattr(files, "MAX_BYTES", 40)
+        monkeypatch.setattr(files, "PART_BYTES", 16)
+    before = every_file(published)
+    with pytest.raises(UserError, match=f"{IMAGES}: not the published Fashion-MNIST: damaged, or another data set"):
+        load(published)
+    assert every_file(published) == before
+
+
+def test_spaces_in_the_name_of_the_folder_are_no_problem(published):
+    assert len(load(published.rename(published.parent / "my ~ data"))[IMAGES]) == 250
 
 
 def test_keeps_every_file_set_aside(published):
@@ -143,7 +197,7 @@ def test_a_damaged_download_is_not_kept(published, monkeypatch):
         return folder
 
     monkeypatch.setattr(files, "_from_torchvision", unpack)
-    with pytest.warns(UserWarning, match="damaged"), pytest.raises(UserError, match=r"torchvision: .* damaged"):
+    with pytest.raises(UserError, match=r"torchvision: .* damaged"):
         load(published)
     assert IMAGES not in listing(published)
 

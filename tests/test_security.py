@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -118,6 +119,11 @@ def test_data_cannot_fill_the_memory(verify, tmp_path, monkeypatch):
     if verify:
         content = files._read(Path(f"{bomb}.gz"), limit=files.FILES[bomb.name][0] + 1)
         assert len(content) == files.FILES[bomb.name][0] + 1
+        monkeypatch.setattr(files, "MAX_BYTES", 2**26)
+        tracemalloc.start()
+        assert files._is_whole(Path(f"{bomb}.gz"))  # as far as it is read
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+        tracemalloc.stop()
         return
     monkeypatch.setattr(files, "MAX_BYTES", 10**6)
     with pytest.raises(UserError, match="expected at most 1,000,000 bytes, got more"):

@@ -16,6 +16,7 @@ import tempfile
 import warnings
 import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -27,7 +28,11 @@ DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_DIR = Path("/usr/share/datasets/fashion-mnist")
 NETWORK_TIMEOUT_SECONDS = 30
 DOWNLOAD_ATTEMPTS = 3
-MAX_BYTES = 2**31  # of an unverified file, so that a small file that unpacks to a large one cannot fill the memory
+MAX_BYTES = 2**31  # of a file that is not the published one: a small file may unpack to a very large one
+PART_BYTES = 2**20  # read at once where content is only counted
+VALUE_BYTES = {0x08: 1, 0x09: 1, 0x0B: 2, 0x0C: 4, 0x0D: 4, 0x0E: 8}  # of a value, by the type code of the IDX format
+
+DAMAGE = (gzip.BadGzipFile, EOFError, zlib.error)  # raised while a `.gz` file is read
 
 # Size in bytes and SHA-256 of the raw content: every distributor compresses it differently.
 FILES = {
@@ -42,13 +47,17 @@ def load(data_dir: str | Path, verify: bool = True) -> dict[str, Tensor]:
     """File name to uint8 tensor: images (N, 28, 28), labels (N,).
 
     Reads the four files in place from `data_dir` or Debian's package, and downloads into `data_dir` what neither has.
-    A file may be raw or `.gz`, in the folder itself or in torchvision's `FashionMNIST/raw` below it. Without `verify`,
-    content need not match the published SHA-256: any IDX files of these names in `data_dir` are accepted, and nothing
-    is downloaded. Raises UserError if a file is missing and cannot be downloaded, or is not what its name says.
+    A file may be raw or `.gz`, in the folder itself or in torchvision's `FashionMNIST/raw` below it. A damaged file is
+    renamed to `.bad`, and another one takes its place. Without `verify`, content need not match the published SHA-256:
+    any IDX files of these names in `data_dir` are accepted, and nothing is renamed or downloaded. Raises UserError if a
+    file is missing and cannot be downloaded, or is not what its name says: of another data set, which is not changed.
     """
-    data_dir = Path(data_dir)
+    data_dir, rejected = Path(data_dir), dict[Path, bool]()
     try:
-        found = {name: _find(name, data_dir, verify) for name in FILES}
+        found = {name: _find(name, data_dir, verify, rejected) for name in FILES}
+        _refuse_other_data(rejected)
+        for path in rejected:
+            _set_aside(path, keep=path.parent == DEBIAN_DIR)
         contents = {name: content for name, content in found.items() if content is not None}
         missing = [name for name in FILES if name not in contents]
         if missing and not verify:
@@ -63,8 +72,12 @@ def load(data_dir: str | Path, verify: bool = True) -> dict[str, Tensor]:
     return tensors
 
 
-def _find(name: str, data_dir: Path, verify: bool) -> bytearray | None:
-    """The content of the first `name` that can be used; damaged files before it are set aside."""
+def _find(name: str, data_dir: Path, verify: bool, rejected: dict[Path, bool]) -> bytearray | None:
+    """The content of the first `name` that can be used.
+
+    Adds to `rejected` which files before it do not have the published content, and whether they may be another data
+    set: whole IDX files that are not Debian's.
+    """
     folders = [data_dir, data_dir / "FashionMNIST" / "raw"]
     size, sha256 = FILES[name]
     for folder in [*folders, DEBIAN_DIR] if verify else folders:
@@ -76,17 +89,48 @@ def _find(name: str, data_dir: Path, verify: bool) -> bytearray | None:
                 raise UserError(f"{path}: expected at most {MAX_BYTES:,} bytes, got more")
             if not verify or hashlib.sha256(content).hexdigest() == sha256:
                 return content
-            _set_aside(path, keep=folder == DEBIAN_DIR)
+            rejected[path] = folder != DEBIAN_DIR and _is_whole(path)
     return None
 
 
 def _read(path: Path, limit: int) -> bytearray:
     """Raw content of a raw or `.gz` file, up to `limit` bytes."""
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
+    with _open(path) as stream:
         try:
             return bytearray(stream.read(limit))
-        except (gzip.BadGzipFile, EOFError, zlib.error):
+        except DAMAGE:
             return bytearray()
+
+
+def _open(path: Path) -> BinaryIO:
+    return cast(BinaryIO, (gzip.open if path.suffix == ".gz" else open)(path, "rb"))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a raw or `.gz` file is IDX and as long as its header says. Content after MAX_BYTES is not read."""
+    with _open(path) as stream:
+        try:
+            start = stream.read(4)
+            if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in VALUE_BYTES:
+                return False
+            sizes = stream.read(4 * start[3])
+            if len(sizes) < 4 * start[3]:
+                return False
+            expected = VALUE_BYTES[start[2]] * math.prod(struct.unpack(f">{start[3]}I", sizes))
+            counted = 0
+            while counted <= min(expected, MAX_BYTES) and (part := stream.read(PART_BYTES)):
+                counted += len(part)
+            return counted == expected or MAX_BYTES < counted <= expected
+        except DAMAGE:
+            return False
+
+
+def _refuse_other_data(rejected: dict[Path, bool]) -> None:
+    """Raises UserError if files may be another data set: to use other files than those would not be what was asked."""
+    if other := [str(path) for path, is_whole in rejected.items() if is_whole]:
+        problem = "not the published Fashion-MNIST: damaged, or another data set"
+        remedy = "name another folder with --data.data_dir, or use these files with --data.verify false"
+        raise UserError(f"{', '.join(other)}: {problem}; {remedy}")
 
 
 def _set_aside(path: Path, keep: bool) -> None:
@@ -116,7 +160,7 @@ def _download(names: list[str], data_dir: Path) -> dict[str, bytearray]:
             except (OSError, RuntimeError, EOFError, http.client.HTTPException, subprocess.SubprocessError) as error:
                 reasons[source] = f"{getattr(error, 'stderr', '') or error}".strip().splitlines()[-1]
                 continue
-            contents = {name: _find(name, raw, verify=True) for name in names}
+            contents = {name: _find(name, raw, verify=True, rejected={}) for name in names}
             whole = {name: content for name, content in contents.items() if content is not None}
             if len(whole) < len(names):
                 reasons[source] = "the files it gave are damaged"
