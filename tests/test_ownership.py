@@ -69,8 +69,24 @@ def test_a_second_fit_in_a_folder_is_refused_until_the_first_has_ended(tiny_args
     assert not (tmp_path / RUN / "fit.lock").exists()
 
 
+def list_runs_together() -> None:
+    """Two processes know the same runs before either makes a new one."""
+    from fashion_lightning.storage import run_folders
+
+    numbered = run_folders._numbered
+
+    def slower(root):
+        found = numbered(root)
+        Path(f"listed{os.getpid()}").touch()
+        while len(list(Path().glob("listed*"))) < 2:
+            time.sleep(0.01)
+        return found
+
+    run_folders._numbered = slower
+
+
 def test_two_fits_that_start_together_have_two_folders(tiny_args, tmp_path):
-    processes = [forked.start(tmp_path, tiny_args) for _ in range(2)]
+    processes = [forked.start(tmp_path, tiny_args, patch=list_runs_together) for _ in range(2)]
     assert [forked.wait(process) for process in processes] == [0, 0], (tmp_path / "err").read_text()
     folders = sorted((tmp_path / "lightning_logs").iterdir())
     assert [folder.name for folder in folders] == ["version_0", "version_1"]
