@@ -57,10 +57,15 @@ def _wait_for_lock(run: Run) -> int:
         if descriptor := _lock(run):
             return descriptor
         time.sleep(seconds)
-    pid, _, host = run.lock.read_text().strip().partition(" ") if run.lock.exists() else ("", "", "")
-    elsewhere = f" on {host}" if host != socket.gethostname() else ""
-    holder = f"the fit with process id {pid}{elsewhere}"
-    raise UserError(f"{run.folder} is in use by {holder}: wait for it or stop it, or start a new run")
+    raise UserError(f"{run.folder} is in use by {_holder(run)}: wait for it or stop it, or start a new run")
+
+
+def _holder(run: Run) -> str:
+    try:
+        pid, host = run.lock.read_text().split()
+    except (OSError, ValueError):  # it ends at this moment
+        return "another fit"
+    return f"the fit with process id {pid}" + (f" on {host}" if host != socket.gethostname() else "")
 
 
 def _lock(run: Run) -> int | None:
