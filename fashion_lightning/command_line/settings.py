@@ -90,7 +90,8 @@ def resolve(job: str, args: list[str] | None) -> Settings:
         kept += _evaluation(checkpoint)
     departures: tuple[str, ...] = ()
     if kept:
-        before, config = _parse_kept(parser, kept), _parse(parser, [*kept, *args])
+        source = run.config if run and run.config.is_file() else config.ckpt_path
+        before, config = _parse_kept(parser, kept, source), _parse(parser, [*kept, *args])
         departures = _departures(before, config)
     if job == "fit":
         _check_resume(checkpoint, departures)
@@ -203,13 +204,13 @@ def _make_parser(job: str) -> LightningArgumentParser:
     return parser
 
 
-def _parse_kept(parser: LightningArgumentParser, kept: list[str]) -> Namespace:
+def _parse_kept(parser: LightningArgumentParser, kept: list[str], source: Path | str) -> Namespace:
     """Raises UserError, which names the file that is wrong and not a flag."""
     try:
         return _parse(parser, kept)
     except UserError as error:
         remedy = "mend that file, or move it away and name a checkpoint and the flags of the run"
-        raise UserError(f"cannot use the settings in {kept[1]}: {error}; {remedy}") from error
+        raise UserError(f"cannot use the settings in {source}: {error}; {remedy}") from error
 
 
 def _parse(parser: LightningArgumentParser, args: list[str]) -> Namespace:
