@@ -1,7 +1,7 @@
 """The promise of the command line: settings from flags, files and runs, and one line where they are wrong."""
 
-import json
 import importlib.metadata
+import json
 import re
 import shutil
 from pathlib import Path
@@ -93,12 +93,21 @@ MISTAKES = [
         "--trainer.callbacks LearningRateFinder",
         r"--trainer\.callbacks: expected settings that stay, got LearningRateFinder: use Lightning's Tuner instead$",
     ),
-    ("--config typo.yaml", r"unknown key trainer\.max_epoch; did you mean trainer\.max_epochs\?"),
-    ("--config class.yaml", r"--model\.network: .* did you mean FashionCNN\?"),
-    ("--config broken.yaml", "parsing config"),
-    ("--config type.yaml", r"--data\.batch_size: expected int, got many$"),
-    ("--config text.yaml", "Unexpected config: no settings"),
-    ("--config gone.yaml", "--config: .*does not exist.*gone.yaml"),
+    ("--model.lr_scheduler StepLR", r"StepLR needs step_size: add --model\.lr_scheduler\.step_size VALUE$"),
+    ("--trainer.callbacks EarlyStopping", r"EarlyStopping needs monitor: add --trainer\.callbacks\.monitor VALUE$"),
+    ("--trainer.max_epochs", r"--trainer\.max_epochs: expected a value after it"),
+    ("--config typo.yaml", r"typo\.yaml: unknown key trainer\.max_epoch; did you mean trainer\.max_epochs\?"),
+    ("-c typo.yaml", r"typo\.yaml: unknown key"),
+    ("--config class.yaml", r"class\.yaml: --model\.network: .* did you mean FashionCNN\?"),
+    ("--config broken.yaml", r"broken\.yaml: line 2 is not YAML"),
+    ("--config binary.yaml", r"binary\.yaml: expected a YAML file"),
+    ("--config type.yaml", r"type\.yaml: --data\.batch_size: expected int, got many$"),
+    ("--config good.yaml --config=type.yaml", r"error: type\.yaml: --data\.batch_size: expected int, got many$"),
+    ("--config good.yaml --data.batch_size many", r"error: --data\.batch_size: expected int, got many$"),
+    ("--config text.yaml", r"text\.yaml: expected settings as --print_config prints them, got no settings$"),
+    ("--config empty.yaml", r"empty\.yaml: expected settings .*, got an empty file$"),
+    ("--config .", "--config: expected a YAML file, but .* is not a file$"),
+    ("--config gone.yaml", r"--config: expected a YAML file, but .*gone\.yaml does not exist$"),
 ]
 
 
@@ -111,6 +120,9 @@ def files(tmp_path, monkeypatch):
     (tmp_path / "broken.yaml").write_text("a: [1,\n")
     (tmp_path / "type.yaml").write_text("data:\n  batch_size: many\n")
     (tmp_path / "text.yaml").write_text("no settings\n")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\x00")
+    (tmp_path / "empty.yaml").touch()
+    (tmp_path / "good.yaml").write_text("data:\n  batch_size: 20\n")
 
 
 @pytest.mark.parametrize(("flags", "message"), MISTAKES)
@@ -180,9 +192,37 @@ def test_what_differs_from_the_run_is_said(tiny_args, capsys):
     test.main(["--data.eval_batch_size", "10", "--trainer.precision", "bf16-mixed"])
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("differs")]
     assert said == [
-        "differs     --trainer.precision: bf16-mixed, in the run of the checkpoint None",
-        "differs     --data.eval_batch_size: 10, in the run of the checkpoint 16",
+        "differs     --trainer.precision: bf16-mixed, in the run: null",
+        "differs     --data.eval_batch_size: 10, in the run: 16",
     ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--model.optimizer SGD --model.optimizer.momentum 0.9", ["--model.optimizer: SGD, in the run: AdamW"]),
+        ("--model.optimizer.lr 0.5", ["--model.optimizer.lr: 0.5, in the run: 0.015"]),
+        ("--model.optimizer.betas [0.8,0.9]", ["--model.optimizer.betas: [0.8, 0.9], in the run: [0.9, 0.999]"]),
+        (
+            "--model.network ResidualCNN --model.network.widths [3,4] --trainer.deterministic false",
+            [
+                "--trainer.deterministic: false, in the run: true",
+                "--model.network: ResidualCNN, in the run: WhitenedCNN",
+            ],
+        ),
+        (
+            "--trainer.callbacks+=LearningRateMonitor",
+            ["--trainer.callbacks: [pytorch_lightning.callbacks.LearningRateMonitor], in the run: null"],
+        ),
+        (
+            "--trainer.logger CSVLogger --trainer.logger.save_dir .",
+            ["--trainer.logger: pytorch_lightning.loggers.CSVLogger, in the run: null"],
+        ),
+    ],
+)
+@pytest.mark.usefixtures("two_runs")
+def test_what_differs_is_said_as_it_is_typed(flags, said):
+    assert list(resolve("test", ["--ckpt_path", "run:0", *flags.split()]).start.departures) == said
 
 
 def test_printed_settings_are_accepted_and_win_from_left_to_right(tmp_path, monkeypatch, capsys):
@@ -254,7 +294,7 @@ def test_what_to_start_from_is_resolved_without_a_trainer(two_runs):
         resumed = resolve("fit", ["--resume", "--data.batch_size", "40"])
     assert resumed.start.checkpoint.path == Path("lightning_logs/version_1/checkpoints/previous.ckpt")
     assert resumed.start.checkpoint.content["global_step"] == 20
-    assert resumed.start.departures == ("--data.batch_size: 40, in the run of the checkpoint 20",)
+    assert resumed.start.departures == ("--data.batch_size: 40, in the run: 20",)
 
     named = resolve("fit", ["--ckpt_path", "run:0"])
     assert named.start.checkpoint.path == Path("lightning_logs/version_0/checkpoints/last.ckpt")

@@ -3,8 +3,8 @@
 The assignment's numbers are defaults of the classes that the flags configure; the Trainer's are in `TRAINER_DEFAULTS`.
 """
 
-import json
 import importlib.metadata
+import json
 import os
 import sys
 import warnings
@@ -172,10 +172,27 @@ def _recorded(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _departures(of_run: Namespace, config: Namespace) -> tuple[str, ...]:
-    """Settings that differ from those of the run."""
-    before, now = vars(of_run.as_flat()), vars(config.as_flat())
-    keys = [key for key in now if key.startswith(COMPARED) and key not in NOT_COMPARED and now[key] != before.get(key)]
-    return tuple(f"--{key}: {now[key]}, in the run of the checkpoint {before.get(key)}" for key in keys)
+    """Settings that differ from those of the run; of a class that was changed, no arguments."""
+    keys = [key for key in vars(config.as_flat()) if key.startswith(COMPARED) and key not in NOT_COMPARED]
+    differ = [key for key in keys if config[key] != of_run.get(key)]
+    classes = tuple(key.removesuffix("class_path") for key in differ if key.endswith(".class_path"))
+    lines = []
+    for key in differ:
+        if key.endswith(".class_path") or not key.startswith(classes):
+            key = key.removesuffix(".class_path")
+            now, before = _typed(config[key]), _typed(of_run.get(key))
+            lines.append(f"--{key.replace('.init_args.', '.')}: {now}, in the run: {before}")
+    return tuple(lines)
+
+
+def _typed(value: object) -> str:
+    """A value as on a command line, and of an object its class: by name where that is enough."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_typed, value))}]"
+    if isinstance(value, Namespace) and "class_path" in value:
+        name = value.class_path.rpartition(".")[2]
+        return name if any(name in vars(module) for module in MODULES) else value.class_path
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _make_parser(job: str) -> LightningArgumentParser:
@@ -217,6 +234,20 @@ def _parse(parser: LightningArgumentParser, args: list[str]) -> Namespace:
     """Raises UserError, which names the flag or key and what was expected."""
     try:
         return class_defaults.parse(parser, args)
-    except ArgumentError as error:
+    except (ArgumentError, UnicodeDecodeError) as error:
         classes = [name for module in MODULES for name in vars(module)]
-        raise UserError(explain(str(error), [*parser.get_defaults().keys(), *classes])) from error
+        line = explain(str(error), [*parser.get_defaults().keys(), *classes])
+        raise UserError(_naming_the_file(line, str(error), parser, args)) from error
+
+
+def _naming_the_file(line: str, message: str, parser: LightningArgumentParser, args: list[str]) -> str:
+    """The line, after the name of the YAML file among `args` that has the same error on its own."""
+    for flag, value in zip(args, [*args[1:], ""], strict=True):
+        name = flag.removeprefix("--config=") if flag.startswith("--config=") else value
+        if flag.startswith(("--config", "-c")) and Path(name).name not in line:
+            try:
+                class_defaults.parse(parser, ["--config", name])
+            except (ArgumentError, UnicodeDecodeError) as error:
+                if str(error) == message:
+                    return f"{name}: {line}"
+    return line
