@@ -53,4 +53,7 @@ def test_charts_images_and_the_hparams_row_are_on_the_page(tensorboard, page, tm
     shows("confusion_matrix", "train_images")
     page.goto(f"{tensorboard}#hparams")
     page.reload()
-    shows("hp/test_accuracy", "hp/val_accuracy", "FashionCNN")
+    shows("trained/test_accuracy", "trained/val_accuracy", "Identity")
+    page.goto(f"{tensorboard}#scalars")
+    page.reload()
+    shows("tag: train/loss", "tag: train/accuracy")

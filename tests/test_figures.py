@@ -101,4 +101,5 @@ def test_class_accuracies_are_shares_of_the_actual_class():
     counts[6, 0] = 1
     [ax] = (figure := figures.class_accuracies(counts)).axes
     assert [bar.get_width() for bar in ax.patches] == pytest.approx([1] * 6 + [0.75] + [1] * 3)
+    assert max(ax.get_xticks()) == 1
     assert_nothing_is_cut_off(figure)

@@ -90,11 +90,6 @@ RECORDED = [
         "unknown flag --model.network.widths: the chosen class has no such argument",
     ),
     (
-        f'Parser key "model.network":\n  {CALLABLE}: the following arguments are required: in_features, out_features. '
-        "Got value: Namespace(class_path='torch.nn.Linear', init_args=Namespace(in_features=None, out_features=None))",
-        "--model.network: expected values for in_features, out_features, which the chosen class requires",
-    ),
-    (
         'Parser key "model.lr_scheduler":\n\n  - Expected a path but ReduceLROnPlateau either not accessible or '
         "invalid\n  - Multiple subclasses with name ReduceLROnPlateau. Give the full class path to avoid ambiguity: "
         "torch.optim.lr_scheduler.ReduceLROnPlateau, pytorch_lightning.cli.ReduceLROnPlateau.",

@@ -5,6 +5,7 @@ import ctypes
 import functools
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -38,6 +39,13 @@ class RunFolder(DummyLogger):
     @property
     def save_dir(self) -> str:
         return str(self._run.folder)
+
+
+class Curves(TensorBoardLogger):
+    """Logs none of the values whose charts would come above the curves: Lightning's `epoch`, and what is of the end."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        super().log_metrics({n: v for n, v in metrics.items() if n != "epoch" and not n.startswith("test/")}, step)
 
 
 def fit(settings: Settings) -> Fit:
@@ -118,7 +126,7 @@ def _logger(chosen: bool | None, start: Start, run: Run) -> Logger:
     # What an interrupted run has logged after its last checkpoint is dropped.
     purge: dict[str, Any] = {"purge_step": start.first_step} if start.run else {}
     folder: dict[str, Any] = {"save_dir": run.folder.parent, "name": "", "version": run.folder.name}
-    return TensorBoardLogger(**folder, default_hp_metric=False, **purge)
+    return Curves(**folder, default_hp_metric=False, **purge)
 
 
 def _load(data: pl.LightningDataModule) -> bool:

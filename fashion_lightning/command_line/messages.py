@@ -38,10 +38,6 @@ EXPLANATIONS = (
     (r"^Option '(?P<option>.+?)' is not accepted", "unknown key {option}?"),
     (r"Option '(?P<name>.+?)' is not accepted", "unknown flag --{key}.{name}: the chosen class has no such argument"),
     (
-        r"arguments are required: (?P<names>[\w, ]+)\. Got",
-        "--{key}: expected values for {names}, which the chosen class requires",
-    ),
-    (
         r"Multiple subclasses with name (?P<name>\S+)\. .*: (?P<paths>.+)\.$",
         "--{key}: expected the path of a class, got {name}, which may mean {paths}",
     ),

@@ -57,7 +57,7 @@ class Inspection(Callback):
         self._draw(trainer, "train_images", figures.sample_grid, images.squeeze(1), labels)
         if writer := tensorboard.writer_of(trainer):
             tensorboard.add_descriptions(writer, trainer, self._record.config)
-        self._hyperparameters = tensorboard.hyperparameters(trainer, pl_module)
+        self._hyperparameters = tensorboard.hyperparameters(self._record.config, self._record.recipe, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or not self._record:
@@ -94,7 +94,8 @@ class Inspection(Callback):
         self._draw_test(trainer, images.squeeze(1), labels, probabilities)
         if writer := tensorboard.writer_of(trainer):
             step = trainer.global_step
-            tensorboard.add_classes(writer, labels, probabilities, step, self._parts.pr_curves)
+            if self._parts.pr_curves:
+                tensorboard.add_pr_curves(writer, labels, probabilities, step)
             if self._parts.projector:
                 tensorboard.add_embedding(writer, pl_module, images[PROJECTOR_IMAGES], labels[PROJECTOR_IMAGES], step)
 

@@ -1,10 +1,12 @@
 """What TensorBoard shows beside the logged curves."""
 
 import copy
+import json
 import warnings
 from typing import Any
 
 import torch
+import yaml
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
@@ -17,6 +19,11 @@ from fashion_lightning.storage.provenance import environment
 TAGS = {"loss": ["train/loss", "val/loss"], "accuracy": ["train/accuracy", "val/accuracy"], "learning rate": ["lr"]}
 CHARTS = {name: ["Multiline", [f"^{tag}$" for tag in tags]] for name, tags in TAGS.items()}
 
+# Of the Trainer's settings, those that a result may depend on, and of the data's, those that it does not depend on.
+TRAINER = ["max_epochs", "max_steps", "check_val_every_n_epoch", "precision"]
+TRAINER += ["accumulate_grad_batches", "gradient_clip_val", "limit_train_batches"]
+NOT_OF_TRAINING = ("data_dir", "eval_batch_size", "verify", "seed")
+
 
 def writer_of(trainer: Trainer) -> SummaryWriter | None:
     """That of the run, if it is logged to TensorBoard."""
@@ -27,21 +34,38 @@ def _logger_of(trainer: Trainer) -> TensorBoardLogger | None:
     return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
 
 
-def hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-    """A row of the HPARAMS tab."""
-    optimizer, data = trainer.optimizers[0], data_of(trainer)
-    row = {"network": type(pl_module.network).__name__, "parameters": sum(p.numel() for p in pl_module.parameters())}
-    row |= {"optimizer": type(optimizer).__name__, "lr": optimizer.param_groups[0]["initial_lr"]}
-    row |= {"lr_scheduler": type(trainer.lr_scheduler_configs[0].scheduler).__name__}
-    row |= {"batch_size": data.batch_size, "max_epochs": trainer.max_epochs}
-    return {**row, "precision": str(trainer.precision), "seed": data.seed}
+def hyperparameters(config: str, recipe: str, pl_module: LightningModule) -> dict[str, Any]:
+    """A row of the HPARAMS tab: the settings in `config`, YAML, that training depends on; `recipe` is their name."""
+    settings = yaml.safe_load(config)
+    settings["trainer"] = {name: settings["trainer"][name] for name in TRAINER}
+    settings["data"] = {name: value for name, value in settings["data"].items() if name not in NOT_OF_TRAINING}
+    row = {"config": recipe or "default", "seed": settings["seed_everything"]}
+    for part in ("model", "data", "trainer"):
+        row |= _flattened(settings[part])
+    return {**row, "parameters": sum(p.numel() for p in pl_module.parameters())}
+
+
+def _flattened(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Of nested settings their values, by names like those of flags; of a class its name."""
+    row: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name == "init_args":
+            row |= _flattened(value, before)
+        elif name == "class_path":
+            row[before.removesuffix(".")] = value.rpartition(".")[2]
+        elif isinstance(value, dict):
+            row |= _flattened(value, f"{before}{name}.")
+        else:
+            row[f"{before}{name}"] = value if isinstance(value, int | float | str) else json.dumps(value)
+    return row
 
 
 def log_hyperparameters(trainer: Trainer, row: dict[str, Any]) -> None:
     """With the final accuracies; an empty row is of no run, and not logged."""
     if row and (logger := _logger_of(trainer)):
         splits = [split for split in data_of(trainer).splits if split in data_of(trainer).tested and split != "train"]
-        final = {f"hp/{split}_accuracy": trainer.callback_metrics[f"{split}/accuracy"] for split in splits}
+        # The name comes after `train`, so that SCALARS opens on the curves.
+        final = {f"trained/{split}_accuracy": trainer.callback_metrics[f"{split}/accuracy"] for split in splits}
         logger.log_hyperparams(row, final, trainer.global_step)
 
 
@@ -66,13 +90,10 @@ def add_graph(writer: SummaryWriter, network: nn.Module, image: Tensor) -> None:
             warnings.warn(f"TensorBoard gets no graph of the network: {error}", stacklevel=2)
 
 
-def add_classes(writer: SummaryWriter, labels: Tensor, probabilities: Tensor, step: int, pr_curves: bool) -> None:
-    """Accuracy and precision-recall curve per class, from labels (N,) and probabilities (N, 10) of the test images."""
+def add_pr_curves(writer: SummaryWriter, labels: Tensor, probabilities: Tensor, step: int) -> None:
+    """A precision-recall curve per class, from labels (N,) and probabilities (N, 10) of the test images."""
     for index, name in enumerate(CLASSES):
-        right = probabilities[labels == index].argmax(1) == index
-        writer.add_scalar(f"class_accuracy/{name}", right.float().mean(), step)
-        if pr_curves:
-            writer.add_pr_curve(f"test/{name}", labels == index, probabilities[:, index], step)
+        writer.add_pr_curve(f"test/{name}", labels == index, probabilities[:, index], step)
 
 
 def add_embedding(writer: SummaryWriter, pl_module: LightningModule, images: Tensor, labels: Tensor, step: int) -> None:
