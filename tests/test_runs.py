@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fashion_lightning import fit, runs
+from fashion_lightning.reports import results
 from fashion_lightning.storage.run_folders import MARK
 
 
@@ -83,3 +84,39 @@ def test_fits_into_a_narrow_terminal(three_runs, monkeypatch, capsys):
         datetime.now().strftime("%Y-%m-%d"),
     ):
         assert whole in out
+
+
+def listed(width: int, rows: list[dict], monkeypatch, capsys) -> list[str]:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    results.print_runs(rows)
+    lines = re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= width
+    return lines
+
+
+def test_sixty_columns_hold_all_that_matters(monkeypatch, capsys):
+    when = datetime(2026, 11, 25, 13, 47).timestamp()
+    row = {"run": "version_103", "when": when, "status": "finished", "config": "accurate", "epochs": 100}
+    row |= {"device": "cuda (NVIDIA H100 80GB HBM3)", "fit_seconds": 12345.0, "val_accuracy": 1.0}
+    row |= {"test_accuracy": 0.9211, "checkpoint": "run:103"}
+    heading, line = listed(60, [row], monkeypatch, capsys)
+    assert heading.split() == ["run", "when", "config", "epochs", "time", "val", "test", "checkpoint"]
+    assert line.split() == ["103", "11-25", "accurate", "100", "12345", "s", "100.00%", "92.11%", "run:103"]
+    assert "2026-11-25 13:47" in listed(100, [row], monkeypatch, capsys)[1]
+    folded = listed(60, [{**row, "config": "fast+accurate+mine", "test_images": 600}], monkeypatch, capsys)
+    for whole in ("103 11-25 ", " 12345 s 100.00% 92.11% ", " run:103"):
+        assert whole in folded[1]
+    assert "of 600" in folded[2]
+
+
+def test_accuracies_of_some_images_only_say_of_how_many(tiny_args, capsys):
+    fit.main([*tiny_args, "--trainer.limit_test_batches", "3"])
+    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
+    saved = [json.loads(Path(f"lightning_logs/version_{run}/results.json").read_text())["test"] for run in (0, 1)]
+    assert [split.get("split_images") for split in saved] == [203, None]
+    capsys.readouterr()
+    runs.main([])
+    _, all_images, some_images = capsys.readouterr().out.splitlines()
+    assert f"{saved[0]['accuracy']:.2%} of 48" in some_images
+    assert " of " not in all_images

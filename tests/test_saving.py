@@ -1,5 +1,6 @@
 """The promise of checkpoints: there is always a whole one, whatever happens while the next is written."""
 
+import errno
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import forked
 import pytest
 import torch
 
+from fashion_lightning import fit, test
 from fashion_lightning.errors import CheckpointError
 from fashion_lightning.reports.comparison import contents, different
 from fashion_lightning.storage.checkpoints import DurableCheckpointIO, read
@@ -137,6 +139,20 @@ def test_a_disk_without_a_single_byte_costs_no_save_before_it(logger, tiny_args,
         assert lines[-1].startswith("error: ")
         assert all(line.startswith("warning: cannot ") for line in lines[:-1])
     assert read(small_disk / RUN / "checkpoints" / "last.ckpt").content["global_step"] == 7
+
+
+@pytest.mark.parametrize(("job", "remedy"), [(fit, "use --resume"), (test, "try again")])
+def test_the_remedy_for_a_full_disk_fits_the_command(job, remedy, tiny_args, monkeypatch, capsys):
+    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(f"{job.__name__.replace('lightning.', 'lightning.jobs.')}.evaluate", full)
+    with pytest.raises(SystemExit) as exit_:
+        job.main(["--ckpt_path", "run:0"])
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err == f"error: No space left on device: free some space, then {remedy}\n"
 
 
 @pytest.mark.parametrize("root", ["/proc/nowhere", "file/in/the/way"])

@@ -14,7 +14,7 @@ from pytorch_lightning import Callback, Trainer
 from fashion_lightning import fit, test
 from fashion_lightning.augmentation import Augmentation
 from fashion_lightning.classifier import FashionClassifier
-from fashion_lightning.command_line.checks import check_objects
+from fashion_lightning.command_line.checks import check_objects, check_output
 from fashion_lightning.command_line.settings import resolve
 from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.jobs.start import Start
@@ -264,6 +264,11 @@ def test_the_assignment_is_the_default(capsys):
 @pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
 def test_precision_is_a_flag(tiny_args, precision):
     assert fit.main([*tiny_args, "--trainer.precision", precision])["test"]["accuracy"] > 0.5
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.CSV", "p.Json"])
+def test_the_ending_of_an_output_may_be_in_any_case(name):
+    assert check_output("--out", name, (".csv", ".json")) == Path(name)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,10 +14,10 @@ import forked
 import pytest
 import torch
 
-from fashion_lightning.errors import WorkError
+from fashion_lightning.errors import Stopped, WorkError
 from fashion_lightning.reports.comparison import contents, different
 from fashion_lightning.storage.run_folders import Run
-from fashion_lightning.training.stopping import MAX_STEPS_AHEAD, FiniteLoss
+from fashion_lightning.training.stopping import MAX_STEPS_AHEAD, FiniteLoss, SignalStop
 
 RUN = Path("lightning_logs/version_0")
 
@@ -231,3 +232,12 @@ def test_an_accelerator_is_not_waited_for_in_every_step():
     assert LossElsewhere.looked_at == 0
     with pytest.raises(WorkError, match=r"loss of step 7 is inf, at learning rate 0\.5, of .* images 6;"):
         check.on_train_end(trainer, None)
+
+
+def test_the_command_to_resume_can_be_pasted():
+    stop = SignalStop()
+    stop.checkpoint = Path("my runs/last.ckpt")
+    with pytest.raises(Stopped) as stopped:
+        stop.stop(SimpleNamespace(global_step=1417, is_global_zero=True))
+    _, command = str(stopped.value).split("to resume: ")
+    assert shlex.split(command)[-2:] == ["--ckpt_path", "my runs/last.ckpt"]

@@ -150,7 +150,7 @@ def check_writable(folder: Path) -> None:
 def check_output(flag: str, name: str | None, suffixes: Sequence[str]) -> Path | None:
     """Raises UserError if `name` is not a file name that can be used; returns its path."""
     path = Path(name) if name else None
-    if path and path.suffix not in suffixes:
+    if path and path.suffix.lower() not in suffixes:
         raise UserError(f"{flag}: expected a name that ends in {' or '.join(suffixes)}, got {name}")
     if path and not path.parent.is_dir():
         raise UserError(f"{flag}: expected a file in an existing folder, got {name}")

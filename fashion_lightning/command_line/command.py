@@ -71,18 +71,20 @@ def run(job: str, page: str, args: list[str] | None) -> Any:
             except Exception as error:
                 if not _is_of_full_disk(error):
                     raise
-                raise WorkError(f"{os.strerror(errno.ENOSPC)}: free some space, then use --resume") from error
+                remedy = "use --resume" if job == "fit" else "try again"
+                raise WorkError(f"{os.strerror(errno.ENOSPC)}: free some space, then {remedy}") from error
 
 
 @contextlib.contextmanager
 def _output() -> Iterator[None]:
-    """Prints line by line, warnings in one line each, and none of Lightning's information."""
+    """Prints line by line, warnings in one line each, and of Lightning's information a profiler's report alone."""
     import logging  # `--help` does not wait for it
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log then shows each epoch at once, and keeps it after a kill
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     with warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message)

@@ -38,9 +38,9 @@ class Test:
 def evaluate(
     trainer: pl.Trainer, model: FashionClassifier, data: FashionMNISTDataModule, names: Sequence[str]
 ) -> Splits:
-    """Loss, accuracy and number of images of the splits that have images.
+    """Loss, accuracy and number of images of splits, and the size of those of which some images were left out.
 
-    Raises RuntimeError if an image was left out or repeated.
+    Raises RuntimeError if an image was left out or repeated for no reason.
     """
     if trainer.limit_test_batches == 0:
         return {}
@@ -51,7 +51,9 @@ def evaluate(
     for name in (name for name in names if name in data.splits):
         values = {metric: float(trainer.callback_metrics[f"{name}/{metric}"]) for metric in ("loss", "accuracy")}
         images = int(trainer.callback_metrics[f"{name}/images"])
-        if images != len(data.splits[name]) and not is_limited:
-            raise RuntimeError(f"expected to evaluate {len(data.splits[name])} images of {name}, got {images}")
-        splits[name] = {**values, "images": images}
+        size = len(data.splits[name])
+        if images != size and not is_limited:
+            raise RuntimeError(f"expected to evaluate {size} images of {name}, got {images}")
+        whole = {} if images == size else {"split_images": size}
+        splits[name] = {**values, "images": images, **whole}
     return splits

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Mapping
@@ -55,9 +56,11 @@ def print_card(results: dict[str, Any], run: Run | None) -> None:
     print(f"run         {run.folder}")
     if checkpoint:
         print(f"checkpoint  {checkpoint}")
-    print(f"curves      tensorboard --logdir {run.folder.parent}")
+    if any(run.folder.glob("events.out.tfevents.*")):
+        print(f"curves      tensorboard --logdir {shlex.quote(str(run.folder.parent))}")
     if checkpoint:
-        name = f"run:{run.number}" if run.folder in [other.folder for other in runs(Path())] else checkpoint
+        is_here = run.folder in [other.folder for other in runs(Path())]
+        name = f"run:{run.number}" if is_here else shlex.quote(checkpoint)
         print(f"evaluate    python -m fashion_lightning.test --ckpt_path {name}")
 
 
@@ -69,7 +72,10 @@ def summarize(run: Run) -> dict[str, Any]:
         row["when"] = run.config.stat().st_mtime
         results = json.loads(run.results.read_text())
         row |= {key: results[key] for key in ("config", "epochs", "device", "fit_seconds")}
-        row |= {f"{split}_accuracy": results[split]["accuracy"] for split in ("val", "test") if split in results}
+        for split in {"val", "test"} & results.keys():
+            row[f"{split}_accuracy"] = results[split]["accuracy"]
+            if "split_images" in results[split]:
+                row[f"{split}_images"] = results[split]["images"]
     except FileNotFoundError:
         row["status"] = "running" if is_locked(run) else "unfinished"
     except (OSError, ValueError, KeyError, TypeError):
@@ -108,23 +114,40 @@ def print_predictions(rows: list[dict[str, Any]]) -> None:
 
 
 def print_runs(rows: list[dict[str, Any]]) -> None:
-    """Rows as `results.summarize` gives them."""
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    for name in ("run", "when", "config", "epochs", "device", "time", "val", "test", "checkpoint"):
-        table.add_column(name, no_wrap=name != "device")  # which folds on a narrow terminal
+    """Rows as `summarize` gives them; the narrower the terminal, the less of the devices and dates."""
+    console = _console()
+    shown = ((99, "%Y-%m-%d %H:%M"), (1, "%Y-%m-%d %H:%M"), (0, "%m-%d %H:%M"), (0, "%m-%d"))
+    tables = [_runs_table(rows, device_words, date) for device_words, date in shown]
+    unlimited = console.options.update_width(WIDTH_IN_PIPE)
+    fitting = (table for table in tables if console.measure(table, options=unlimited).maximum <= console.width)
+    console.print(next(fitting, tables[-1]))
+
+
+def _runs_table(rows: list[dict[str, Any]], device_words: int, date: str) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    devices = ["device"] if device_words else []
+    for name in ("run", "when", "config", "epochs", *devices, "time", "val", "test", "checkpoint"):
+        widths = {"config": 4, "val": 7, "test": 7}  # the least where they are folded
+        table.add_column(name, no_wrap=name not in widths, min_width=widths.get(name), overflow="fold")
     for row in rows:
-        seconds, accuracies = row.get("fit_seconds"), (row.get("val_accuracy"), row.get("test_accuracy"))
+        device, seconds = " ".join(row.get("device", "").split()[:device_words]), row.get("fit_seconds")
         table.add_row(
             row["run"].removeprefix(PREFIX),
-            datetime.fromtimestamp(row["when"]).strftime("%Y-%m-%d %H:%M"),
+            datetime.fromtimestamp(row["when"]).strftime(date),
             row.get("config", row["status"]),
             str(row.get("epochs", "")),
-            row.get("device", ""),
+            *([device] if device_words else []),
             "" if seconds is None else f"{seconds:.0f} s",
-            *("" if accuracy is None else f"{accuracy:.2%}" for accuracy in accuracies),
+            *(_accuracy(row, split) for split in ("val", "test")),
             row["checkpoint"] or "none",
         )
-    _print(table)
+    return table
+
+
+def _accuracy(row: dict[str, Any], split: str) -> str:
+    """With the number of images, if they were not all of the split."""
+    accuracy, images = row.get(f"{split}_accuracy"), row.get(f"{split}_images")
+    return ("" if accuracy is None else f"{accuracy:.2%}") + (f" of {images:,}" if images else "")
 
 
 def print_promises(found: Mapping[str, tuple[list[str], list[str]]]) -> None:
@@ -136,6 +159,9 @@ def print_promises(found: Mapping[str, tuple[list[str], list[str]]]) -> None:
 
 
 def _print(table: Table, margin: bool = False) -> None:
-    """As wide as the terminal; at its natural width where there is none."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH_IN_PIPE, markup=False, highlight=False)
-    console.print(*["", table, ""] if margin else [table], sep="\n")
+    _console().print(*["", table, ""] if margin else [table], sep="\n")
+
+
+def _console() -> Console:
+    """As wide as the terminal; where there is none, as wide as any table."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH_IN_PIPE, markup=False, highlight=False)

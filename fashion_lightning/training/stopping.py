@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import signal
 import threading
 from pathlib import Path
@@ -68,7 +69,7 @@ class SignalStop(Callback):
         """Raises Stopped, with how to resume."""
         signum = self.received or signal.SIGTERM  # another process received it
         step = f" after step {trainer.global_step:,}" if trainer.global_step else ""
-        resume = f"python -m fashion_lightning.fit --ckpt_path {self.checkpoint}"
+        resume = f"python -m fashion_lightning.fit --ckpt_path {shlex.quote(str(self.checkpoint))}"
         saved = f", checkpoint saved; to resume: {resume}" if self.checkpoint else ""
         # Only one process prints; Lightning would kill it if another one exited with a status.
         raise Stopped(f"stopped by {signum.name}{step}{saved}", 128 + signum if trainer.is_global_zero else 0)
