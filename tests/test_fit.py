@@ -6,8 +6,10 @@ import os
 import pty
 import re
 import select
+import shlex
 import subprocess
 import sys
+import termios
 import warnings
 from pathlib import Path
 
@@ -200,8 +202,9 @@ def test_a_run_may_end_within_an_epoch(tiny_args):
 @pytest.mark.parametrize(
     "flags", [["--trainer.logger", "false"], ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "."]]
 )
-def test_works_without_tensorboard(tiny_args, flags):
+def test_works_without_tensorboard(tiny_args, flags, capsys):
     results = fit.main([*tiny_args, *flags])
+    assert "tensorboard" not in capsys.readouterr().out
     assert json.loads((run_folder() / "results.json").read_text()) == results
     assert not list(Path().rglob("events*"))
     assert len(rows()) >= 2
@@ -263,9 +266,10 @@ def test_works_without_checkpoints(tiny_args, capsys):
     assert results["test"]["images"] == 203
 
 
-def test_a_development_run_leaves_nothing_behind(tiny_args):
+def test_a_development_run_leaves_nothing_behind(tiny_args, capsys):
     results = fit.main([*tiny_args, "--trainer.fast_dev_run", "true"])
     assert (results["steps"], results["test"]["images"], results["checkpoint"]) == (1, 16, None)
+    assert "run      none\n" in capsys.readouterr().out
     assert not list(Path().iterdir())
 
 
@@ -273,31 +277,91 @@ def test_says_what_it_does_in_a_pipe_and_warns_of_nothing(tiny_args, run_module)
     done = run_module("fit", *tiny_args)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert re.fullmatch(r"device   cpu \(\d+ threads\)", lines[0])
+    assert re.fullmatch(r"device   cpu \((1 thread|\d\d* threads)\)", lines[0])
+    assert "(1 threads)" not in done.stdout
     assert lines[1] == "data     200 train, 50 val, 203 test images"
     assert lines[2] == "network  FashionCNN, 62,058 parameters"
     epochs = [line for line in lines if line.startswith("epoch")]
     assert len(epochs) == 2
     assert re.fullmatch(r"epoch 2/2 +\d\.\d{4} +\d+\.\d\d% +\d\.\d{4} +\d+\.\d\d% +9\.80e-03 +\d+", epochs[1])
     assert "\x1b" not in done.stdout
+    assert max(len(line) for line in lines[4 : lines.index("", 5)]) <= 60
     assert max(len(line) for line in lines) <= 80
     assert "tensorboard --logdir" in done.stdout
 
 
+def on_the_screen(shown: str, width: int) -> list[str]:
+    """Lines of a terminal of that width after `shown`, which must not wrap."""
+    lines, row, column = [""], 0, 0
+    for token in re.findall(r"\x1b\[[\d;?]*[A-Za-z]|[^\x1b]", shown):
+        if token == "\r":
+            column = 0
+        elif token == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif token == "\x1b[2K":
+            lines[row] = ""
+        elif token == "\x1b[1A":
+            row -= 1
+        elif not token.startswith("\x1b"):
+            assert column < width, lines[row]
+            lines[row] = f"{lines[row][:column]:{column}}{token}{lines[row][column + 1 :]}"
+            column += 1
+    return lines
+
+
 def test_shows_a_progress_bar_on_a_terminal(tiny_args, tmp_path):
     main_end, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (40, 80))
     command = [sys.executable, "-m", "fashion_lightning.fit", *tiny_args, "--trainer.log_every_n_steps", "5"]
-    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=terminal, stderr=terminal, env=env)
+    env = {**os.environ, "TERM": "xterm-256color"}
+    env.pop("COLUMNS", None)
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=terminal, stderr=terminal, stdin=terminal, env=env)
     os.close(terminal)
-    shown = b""
+    received = b""
     while select.select([main_end], [], [], 60)[0]:
         try:
-            shown += os.read(main_end, 65536)
+            received += os.read(main_end, 65536)
         except OSError:
             break
     os.close(main_end)
     assert process.wait() == 0
-    for word in (b"loss: ", b"lr: ", b"val: ", b"epoch 2/2"):
+    shown = received.decode()
+    for word in ("epoch 1 ", "/10", "loss: ", "lr: ", "val: ", "━", "validate", "test"):
         assert word in shown
-    assert b"Epoch " not in shown  # Lightning's own count of them, from 0
+    assert "Epoch " not in shown  # Lightning's own count of them, from 0
+    lines = on_the_screen(shown, width=80)
+    assert not [line for line in lines if "━" in line or "/10" in line]
+    [heading] = [at for at, line in enumerate(lines) if "train loss" in line]
+    assert lines[heading - 1] == ""
+    assert [line[:9] for line in lines[heading + 1 : heading + 4]] == ["epoch 1/2", "epoch 2/2", ""]
+    assert lines[heading + 4].startswith(" ")  # the heading of the next table
+
+
+@pytest.mark.parametrize("flags", [["--trainer.max_steps", "5"], ["--trainer.max_epochs", "3"]])
+def test_what_a_run_ends_with_is_validated(flags, tiny_args, capsys):
+    results = fit.main([*tiny_args, "--trainer.check_val_every_n_epoch", "2", *flags])
+    assert float(rows()[-1]["val/loss"]) > 0
+    if len(rows()) == 1:
+        assert results["val"]["accuracy"] == pytest.approx(float(rows()[0]["val/accuracy"]))
+    else:
+        assert rows()[0]["val/loss"] == ""
+        assert re.search(r"^epoch 1/3 +\S+ +\S+% +- +- +9\.90e-03", capsys.readouterr().out, re.M)
+
+
+def test_the_next_commands_can_be_pasted(tiny_args, tmp_path, capsys):
+    root = tmp_path / "my runs"
+    fit.main([*tiny_args, "--trainer.default_root_dir", str(root)])
+    out = capsys.readouterr().out
+    [curves] = re.findall(r"^curves +(.*)", out, re.M)
+    assert shlex.split(curves) == ["tensorboard", "--logdir", str(root / "lightning_logs")]
+    [evaluate] = re.findall(r"^evaluate +python -m fashion_lightning\.test (.*)", out, re.M)
+    assert test.main(shlex.split(evaluate))["test"]["images"] == 203
+
+
+def test_a_profiler_reports(tiny_args, run_module):
+    done = run_module("fit", *tiny_args, "--trainer.profiler", "simple", "--trainer.max_steps", "1")
+    assert done.returncode == 0
+    assert "FIT Profiler Report" in done.stderr
+    assert "run_training_epoch" in done.stderr
+    assert "TPU" not in done.stderr  # of Lightning's other information

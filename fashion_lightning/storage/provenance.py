@@ -21,7 +21,10 @@ def environment(trainer: pl.Trainer) -> dict[str, Any]:
 
 def describe_device(trainer: pl.Trainer) -> str:
     device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    name = f"{threads} thread" + "s" * (threads > 1)
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
     processes = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
     return f"{device.type} ({name}{processes})"
 

@@ -10,6 +10,8 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar, Timer
 from pytorch_lightning.loggers import CSVLogger
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from fashion_lightning.data.module import data_of
 from fashion_lightning.storage.provenance import describe_device, environment
@@ -19,10 +21,33 @@ from fashion_lightning.training.metrics import metrics_of
 
 CHANGED = "# changed "  # begins lines of `config.yaml` on settings that a resume changed
 COLUMNS = ("epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
+NARROW = 76  # characters of a line, which the progress bar with the remaining time takes
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's, with epochs counted from 1 as in the printed table, short names, and no version number."""
+    """Lightning's in one line, erased at the end, with epochs counted from 1 as in the printed table."""
+
+    validation_description, test_description, predict_description = "validate", "test", "predict"
+
+    def _init_progress(self, trainer: Trainer) -> None:
+        super()._init_progress(trainer)
+        if self.progress:
+            self.progress.live.transient = True
+            for column in self.progress.columns:
+                if isinstance(column, ProgressColumn):
+                    column._table_column = Column(no_wrap=True)
+
+    def configure_columns(self, trainer: Trainer) -> list[ProgressColumn]:
+        """The shorter ones on a narrow terminal. The line stays short of the edge, or Ctrl-C's `^C` would wrap."""
+        is_narrow = self._console is not None and self._console.width < NARROW
+        columns = [TextColumn("{task.description}"), BarColumn(4 if is_narrow else 16), MofNCompleteColumn()]
+        return columns if is_narrow else [*columns, TimeRemainingColumn(compact=True)]
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_start(trainer, pl_module)
+        if self.progress and self.train_progress_bar_id is not None:
+            # Until the next step. With two lines, a print beside the refreshing thread may move up one too many.
+            self.progress.update(self.train_progress_bar_id, visible=False)
 
     def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
         metrics = super().get_metrics(*args)
@@ -83,9 +108,9 @@ class RunRecord(Timer):
         sizes = ", ".join(f"{len(split):,} {name}" for name, split in data_of(trainer).splits.items())
         network = f"{type(pl_module.network).__name__}, {parameters:,} parameters"
         pl_module.print(f"device   {describe_device(trainer)}\ndata     {sizes} images\nnetwork  {network}")
-        pl_module.print(f"run      {self.run.folder if self.run else None}\n")
-        columns = f"{'train loss':>10}{'accuracy':>10}{'val loss':>12}{'accuracy':>10}{'lr':>11}{'seconds':>9}"
-        pl_module.print(f"{'':14}{columns}")
+        pl_module.print(f"run      {self.run.folder if self.run else 'none'}\n")
+        # 60 characters, as are the rows.
+        pl_module.print(f"{'train loss':>19}{'accuracy':>9}{'val loss':>9}{'accuracy':>9}{'lr':>9}{'s':>5}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Only now are the settings of a resumed run known to be accepted, and its results no longer those of its end.
@@ -98,6 +123,9 @@ class RunRecord(Timer):
         super().on_train_batch_end(trainer, *args, **kwargs)
         if trainer.global_step == trainer.max_steps:
             trainer.should_stop = True  # without it, a run that ends within an epoch ends without validation
+        is_ending = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if is_ending and trainer.check_val_every_n_epoch:
+            trainer.check_val_every_n_epoch = 1  # what a run ends with is validated, whatever epoch it is
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)
@@ -131,11 +159,11 @@ class RunRecord(Timer):
 
     def _print(self, row: dict[str, Any], trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = f"epoch {row['epoch']}" + (f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else "")
-        training = f"{row['train/loss']:10.4f}{row['train/accuracy']:10.2%}"
-        validation = f"{'none':>12}{'none':>10}"
+        training = f" {row['train/loss']:{18 - len(epoch)}.4f}{row['train/accuracy']:9.2%}"
+        validation = f"{'-':>9}{'-':>9}"
         if row["val/loss"] is not None:
-            validation = f"{row['val/loss']:12.4f}{row['val/accuracy']:10.2%}"
-        pl_module.print(f"{epoch:14}{training}{validation}{row['lr']:11.2e}{self.time_elapsed():9.0f}")
+            validation = f"{row['val/loss']:9.4f}{row['val/accuracy']:9.2%}"
+        pl_module.print(f"{epoch}{training}{validation}{row['lr']:9.2e} {self.time_elapsed():4.0f}")
 
     def _write_config(self, trainer: Trainer) -> None:
         """Atomically, unlike Lightning's callback: half a file would parse as other settings."""

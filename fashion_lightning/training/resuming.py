@@ -53,7 +53,8 @@ class ExactResume(Callback):
         checkpoint["loops"]["fit_loop"] |= _counters_between_batches(trainer)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        now, then = numerics(trainer), checkpoint.get("made_with", {})
+        now, then = numerics(trainer), dict(checkpoint.get("made_with", {}))
+        then["device"] = then.get("device", "").replace("(1 threads", "(1 thread")  # of version 0.2.0
         if now != {**now, **then} and trainer.is_global_zero:
             made = f"the checkpoint was made with {then}, now it is {now}"
             warnings.warn(f"the last bits may differ: {made}", stacklevel=2)
