@@ -23,6 +23,7 @@ from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.storage import run_folders
 from fashion_lightning.training.checkpointing import Checkpointing
+from fashion_lightning.training.record import short
 
 
 def run_folder(version: int = 0) -> Path:
@@ -308,6 +309,11 @@ def on_the_screen(shown: str, width: int) -> list[str]:
             lines[row] = f"{lines[row][:column]:{column}}{token}{lines[row][column + 1 :]}"
             column += 1
     return lines
+
+
+@pytest.mark.parametrize(("loss", "shown"), [(0.42771, "0.4277"), (999.5, "999.5000"), (5.322e23, "5.32e+23")])
+def test_a_loss_fits_its_column(loss, shown):
+    assert short(loss) == shown
 
 
 def test_shows_a_progress_bar_on_a_terminal(tiny_args, tmp_path):

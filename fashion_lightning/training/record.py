@@ -24,6 +24,11 @@ COLUMNS = ("epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/acc
 NARROW = 76  # characters of a line, which the progress bar with the remaining time takes
 
 
+def short(loss: float) -> str:
+    """At most 8 characters."""
+    return f"{loss:.4f}" if loss < 1000 else f"{loss:.2e}"
+
+
 class ProgressBar(RichProgressBar):
     """Lightning's in one line, erased at the end, with epochs counted from 1 as in the printed table."""
 
@@ -159,10 +164,10 @@ class RunRecord(Timer):
 
     def _print(self, row: dict[str, Any], trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = f"epoch {row['epoch']}" + (f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else "")
-        training = f" {row['train/loss']:{18 - len(epoch)}.4f}{row['train/accuracy']:9.2%}"
+        training = f" {short(row['train/loss']):>{18 - len(epoch)}}{row['train/accuracy']:9.2%}"
         validation = f"{'-':>9}{'-':>9}"
         if row["val/loss"] is not None:
-            validation = f"{row['val/loss']:9.4f}{row['val/accuracy']:9.2%}"
+            validation = f"{short(row['val/loss']):>9}{row['val/accuracy']:9.2%}"
         pl_module.print(f"{epoch}{training}{validation}{row['lr']:9.2e} {self.time_elapsed():4.0f}")
 
     def _write_config(self, trainer: Trainer) -> None:
