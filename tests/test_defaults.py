@@ -209,9 +209,9 @@ def test_flags_and_files_in_any_order(flags, cls, said):
         ("--config adamw.yaml --model.optimizer.lr=1 --model.optimizer.class_path=SGD", "--model.optimizer.lr: expect"),
         ("--model.optimizer SGD --model.optimizer.betas [0.5,0.5]", "unknown flag --model.optimizer.betas: the chosen"),
         ("--config adamw.yaml --config sgd.yaml --model.optimizer.betas [0.5,0.5]", "unknown flag --model.optimizer.b"),
-        ("--model.lr_scheduler ExponentialLR", "--model.lr_scheduler: ExponentialLR needs gamma: add --model.lr_schedul"),
+        ("--model.lr_scheduler ExponentialLR", "--model.lr_scheduler: ExponentialLR needs gamma: add --model.l"),
         ("--model.lr_scheduler CyclicLR", "--model.lr_scheduler: CyclicLR needs base_lr, max_lr: add --model.lr_sched"),
-        ("--model.lr_scheduler.gamma null", "--model.lr_scheduler: ExponentialLR needs gamma: add --model.lr_scheduler"),
+        ("--model.lr_scheduler.gamma null", "--model.lr_scheduler: ExponentialLR needs gamma: add --model"),
     ],
 )
 def test_what_does_not_go_together_is_refused(flags, message):
