@@ -28,6 +28,12 @@ def test_other_threads_are_waited_for():
     assert run(code).stdout == "worked\n"
 
 
+def test_a_thread_pool_that_was_left_open_is_ended():
+    code = "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor()\n"
+    ended = run(code + "run_process(lambda: pool.submit(print, 'worked'))", timeout=20)
+    assert (ended.returncode, ended.stdout) == (0, "worked\n")
+
+
 def test_modules_are_not_taken_apart():
     code = "class Slow:\n    def __del__(self): print('taken apart')\nslow = Slow()\n"
     assert run(code).stdout == "taken apart\n"

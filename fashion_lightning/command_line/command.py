@@ -110,9 +110,7 @@ def run_process(main: Callable[[], Any]) -> None:
         if not isinstance(end.code, int):
             raise
         status = end.code
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
+    threading._shutdown()  # type: ignore[attr-defined]  # as Python: ends idle thread pools, waits for other threads
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
