@@ -38,7 +38,7 @@ def reported() -> Iterator[None]:
         yield
     except UserError as error:
         # Errors that every process hits (status 2) are printed by local rank 0, others by the process that hit them.
-        if error.status != UserError.status or os.environ.get("LOCAL_RANK", "0") == "0":
+        if error.status != UserError.status or _local_rank() == "0":
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(error.status) from error
     except Stopped as stopped:
@@ -48,3 +48,8 @@ def reported() -> Iterator[None]:
     except KeyboardInterrupt:
         print("stopped by SIGINT", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
+
+
+def _local_rank() -> str:
+    """That of a process started by Lightning or torchrun, or else by SLURM."""
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from conftest import write_data, write_idx
 
-from fashion_lightning import test
+from fashion_lightning import fit, test
 from fashion_lightning.data.sampling import epoch_order, split_indices
+from fashion_lightning.errors import UserError, reported
+from fashion_lightning.jobs.fit import Fit
 
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
@@ -207,6 +209,41 @@ def test_missing_data_are_said_once_and_before_any_process_starts(tiny_args, tmp
     assert (tmp_path / "out").read_text() == ""
     [line] = (tmp_path / "err").read_text().splitlines()
     assert re.match(r"error: expected train-images-idx3-ubyte, .* in nowhere/, found none", line)
+
+
+SLURM = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "fit"}
+SLURM |= {"SLURM_NODELIST": "here", "SLURM_NODEID": "0"}
+SECOND = {"SLURM_PROCID": "1", "SLURM_LOCALID": "1"}
+INTERACTIVE = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "bash", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("env", "speaks"), [({}, True), (SECOND, False), (INTERACTIVE, True), ({**INTERACTIVE, "LOCAL_RANK": "1"}, False)]
+)
+def test_one_process_of_a_machine_says_what_is_wrong(env, speaks, monkeypatch, capsys):
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="2"), reported():
+        raise UserError("wrong")
+    assert capsys.readouterr().err == ("error: wrong\n" if speaks else "")
+
+
+@pytest.mark.parametrize(
+    ("env", "loads"),
+    [
+        (INTERACTIVE, True),
+        ({**INTERACTIVE, "LOCAL_RANK": "1"}, False),
+        ({**SLURM, "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, False),
+        ({**SLURM, **SECOND}, False),
+    ],
+)
+def test_a_process_that_slurm_or_lightning_started_does_not_load_data_early(env, loads, tiny_args, monkeypatch):
+    monkeypatch.setattr(Fit, "run", lambda job: job)  # as far as an error has exit status 2
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    job = fit.main([*tiny_args, *TWO])
+    assert job.trainer.world_size == 2
+    assert bool(job.data.splits) == loads
 
 
 def data_are_gone_for_the_first() -> None:

@@ -70,7 +70,7 @@ def fit(settings: Settings) -> Fit:
     checks.check_training(trainer, made.model, made.data)
     if not flags.fast_dev_run:
         checks.check_writable(start.run.folder if start.run else settings.root / LOGS)
-    if _load(made.data):
+    if _load(made.data, trainer):
         checks.check_batches(trainer, made.data)
     logger_of = functools.partial(_logger, made.trainer.logger, start) if is_default else None
     owner = ownership.Ownership(settings.root, start.run, text, logger_of, stop)
@@ -86,7 +86,7 @@ def test(settings: Settings) -> Test:
     checks.check_objects(trainer, made.model, made.data)
     if settings.start.checkpoint:
         made.data.trained_with = settings.start.checkpoint.content.get(type(made.data).__qualname__, {})
-    _load(made.data)
+    _load(made.data, trainer)
     return Test(trainer, made.model, made.data, settings.start)
 
 
@@ -129,9 +129,10 @@ def _logger(chosen: bool | None, start: Start, run: Run) -> Logger:
     return Curves(**folder, default_hp_metric=False, **purge)
 
 
-def _load(data: pl.LightningDataModule) -> bool:
+def _load(data: pl.LightningDataModule, trainer: pl.Trainer) -> bool:
     """In the first process, before it starts others, which would report the same error, or wait for it."""
-    is_first = "LOCAL_RANK" not in os.environ
+    environment = getattr(trainer.strategy, "cluster_environment", None)  # None for one process
+    is_first = not environment or not environment.creates_processes_externally
     if is_first:
         data.setup("fit")
     return is_first
