@@ -12,10 +12,12 @@ import sys
 import termios
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
+from pytorch_lightning.callbacks import RichProgressBar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fashion_lightning import fit, runs, test
@@ -23,7 +25,7 @@ from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.storage import run_folders
 from fashion_lightning.training.checkpointing import Checkpointing
-from fashion_lightning.training.record import short
+from fashion_lightning.training.record import ProgressBar, short
 
 
 def run_folder(version: int = 0) -> Path:
@@ -371,3 +373,12 @@ def test_a_profiler_reports(tiny_args, run_module):
     assert "FIT Profiler Report" in done.stderr
     assert "run_training_epoch" in done.stderr
     assert "TPU" not in done.stderr  # of Lightning's other information
+
+
+def test_the_progress_bar_reads_metrics_only_when_it_is_drawn(monkeypatch):
+    drawn: list[int] = []
+    monkeypatch.setattr(RichProgressBar, "on_train_batch_end", lambda bar, *args: drawn.append(args[-1]))
+    bar = ProgressBar(refresh_rate=3)
+    for batch in range(8):
+        bar.on_train_batch_end(SimpleNamespace(is_last_batch=batch == 7), None, None, None, batch)
+    assert drawn == [2, 5, 7]

@@ -59,6 +59,13 @@ class ProgressBar(RichProgressBar):
         shown = (("loss", "train/loss_step", ".3f"), ("lr", "lr", ".1e"), ("val", "val/accuracy", ".2%"))
         return {name: format(metrics[key], style) for name, key, style in shown if key in metrics}
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Lightning reads the metrics after every batch, and would wait for an accelerator each time.
+        if (batch_idx + 1) % self.refresh_rate == 0 or trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {current_epoch + 1}".ljust(len(self.validation_description))
 

@@ -112,9 +112,10 @@ class FiniteLoss(Callback):
         self._check(trainer)
 
     def _check(self, trainer: Trainer) -> None:
-        for step, lr, place, loss in self._unchecked:
-            if not math.isfinite(loss.item()):
+        losses = torch.stack([loss for *_, loss in self._unchecked]).tolist() if self._unchecked else []  # one copy
+        for (step, lr, place, _), loss in zip(self._unchecked, losses, strict=True):
+            if not math.isfinite(loss):
                 images = ", ".join(str(index) for index in data_of(trainer).images_of_batch(*place).tolist())
-                reason = f"the loss of step {step + 1:,} is {loss.item()}, at learning rate {lr:.3g}"
+                reason = f"the loss of step {step + 1:,} is {loss}, at learning rate {lr:.3g}"
                 raise WorkError(f"training stopped: {reason}, of the training images {images}; {REMEDY}")
         self._unchecked.clear()
