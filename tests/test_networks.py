@@ -1,5 +1,7 @@
 from itertools import pairwise
+from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -96,6 +98,28 @@ def test_whitening_is_in_full_precision_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         assert mixed(images).dtype == torch.bfloat16
     assert torch.equal(mixed.filters, exact.filters)
+
+
+def whiten(rank: int, folder: Path) -> None:
+    """What a process of two uses in its first step, for images of its own."""
+    store = torch.distributed.FileStore(str(folder / "store"), 2)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    whitening = PatchWhitening()
+    whitening(torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(rank)))
+    torch.save(whitening.filters, folder / f"filters{rank}")
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_whiten_alike_from_the_first_step(tmp_path):
+    ranks = [forked.CONTEXT.Process(target=whiten, args=(rank, tmp_path)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    assert [forked.wait(rank) for rank in ranks] == [0, 0]
+    first, second = (torch.load(tmp_path / f"filters{rank}") for rank in range(2))
+    assert torch.equal(first, second)
+    alone = PatchWhitening()
+    alone(torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(first, alone.filters)
 
 
 def test_the_whitened_network_counts_and_shapes(whitened):
