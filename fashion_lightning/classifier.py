@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam
@@ -101,6 +102,9 @@ class FashionClassifier(pl.LightningModule):
         optimizer = self.optimizer(self.network.parameters())
         for group in optimizer.param_groups:
             group["lr"] = self.lr or group["lr"]
+        trainer = self._trainer
+        if trainer and trainer.gradient_clip_val and isinstance(trainer.precision_plugin, MixedPrecision):
+            _unfuse(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
 
     def setup(self, stage: str) -> None:
@@ -176,3 +180,11 @@ def _made(module: Callable[[], nn.Module]) -> nn.Module:
 def _default_factories() -> dict[str, Any]:
     parameters = inspect.signature(FashionClassifier).parameters
     return {name: parameters[name].default for name in ("optimizer", "lr_scheduler")}
+
+
+def _unfuse(optimizer: torch.optim.Optimizer) -> None:
+    """Lightning does not clip the gradients of a fused optimiser in mixed precision, since it unscales them itself."""
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # what Lightning and PyTorch look at
+        for group in optimizer.param_groups:
+            group["fused"] = False

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -96,6 +98,14 @@ def test_loaders_draw_nothing_from_the_global_generators(data):
     list(data.train_dataloader())
     list(data.val_dataloader())
     assert (torch.rand(1), np.random.rand()) == expected
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cuda", True), ("cpu", False), (None, False)])
+def test_memory_is_pinned_for_a_run_on_cuda_alone(device, pinned, data, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    strategy = SimpleNamespace(root_device=torch.device(device or "cpu"))
+    data.trainer = SimpleNamespace(global_rank=0, world_size=1, strategy=strategy) if device else None
+    assert data.train_dataloader().pin_memory == data.val_dataloader().pin_memory == pinned
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,11 @@ RECORDED = [
     ("Group 'data' does not accept option 'batchsize'", "unknown key data.batchsize; did you mean data.batch_size?"),
     ("No supported gpu backend found!", "No supported gpu backend found: use --trainer.accelerator cpu or auto"),
     (
+        "Requirement 'torch_xla>=1.13' not met. HINT: Try running `pip install -U 'torch_xla>=1.13'`",
+        "torch_xla>=1.13 is not installed, which the chosen settings need",
+    ),
+    ("No module named 'bitsandbytes'", "bitsandbytes is not installed, which the chosen settings need"),
+    (
         f"Parser key \"model.network\":\n  {CALLABLE}: Option 'widths' is not accepted. Got value: "
         "Namespace(class_path='fashion_lightning.FashionCNN', init_args=Namespace(widths='3'))",
         "unknown flag --model.network.widths: the chosen class has no such argument",

@@ -25,6 +25,15 @@ def test_a_tally_is_what_torchmetrics_says_of_ragged_batches():
     torch.testing.assert_close(counted["loss"].float(), loss.compute())
 
 
+def test_sums_stay_exact_whatever_the_precision_of_the_network():
+    module = torch.nn.ModuleList([SplitMetrics().set_dtype(torch.float64)])
+    module.to(torch.bfloat16)  # counts to 256
+    module[0].update(torch.ones(301), torch.zeros(301, 10), torch.zeros(301, dtype=torch.int64))
+    module.half()
+    assert [value.item() for value in module[0].compute().values()] == [1, 1, 301]
+    assert module.to("meta")[0].images.device.type == "meta"
+
+
 def test_a_nan_shows_in_the_mean():
     tally = SplitMetrics()
     tally.update(torch.tensor([1.0, torch.nan]), torch.zeros(2, 10), torch.zeros(2, dtype=torch.int64))

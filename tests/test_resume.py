@@ -6,6 +6,7 @@ import shutil
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import forked
 import pytest
@@ -15,6 +16,8 @@ from torch.utils.data import DataLoader
 from fashion_lightning import FashionClassifier
 from fashion_lightning.reports.comparison import contents, different
 from fashion_lightning.storage.run_folders import Run
+from fashion_lightning.training.metrics import SplitMetrics
+from fashion_lightning.training.resuming import _restore_sums
 
 # Three epochs of 10 steps, each followed by 4 validation batches; checkpoints after steps 1, 3, 7 and 10 of the first.
 STEP = "torch.optim.Adam.step"
@@ -379,6 +382,14 @@ def test_leaves_the_runs_of_other_programs_alone(fit_args, tmp_path):
     assert forked.run(tmp_path, fit_args) == 0
     assert "resume      nothing" in (tmp_path / "out").read_text()
     assert (tmp_path / "lightning_logs" / "version_8" / "results.json").is_file()
+
+
+@pytest.mark.parametrize(("before", "now"), [(torch.float64, torch.float32), (torch.float32, torch.float64)])
+def test_sums_of_a_device_without_float64_are_taken_over_and_given(before, now):
+    metrics = SplitMetrics().set_dtype(now)
+    model = SimpleNamespace(train_metrics=metrics, trainer=SimpleNamespace(global_rank=0, world_size=1))
+    _restore_sums(model, {name: torch.tensor([3.0], dtype=before) for name in ("loss", "correct", "images")})
+    assert [(float(state), state.dtype) for state in metrics.metric_state.values()] == [(3.0, now)] * 3
 
 
 def test_says_when_the_last_bits_may_differ(fit_args, tmp_path):

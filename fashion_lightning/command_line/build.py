@@ -116,7 +116,10 @@ def _trainer(made: Namespace, callbacks: list[pl.Callback], **arguments: Any) ->
     arguments |= {"callbacks": [*callbacks, *_as_list(made.trainer.callbacks), *bar]}
     if made.trainer.barebones:  # Lightning refuses what it does without
         arguments |= {"enable_progress_bar": False, "log_every_n_steps": None}
-    return pl.Trainer(**{**vars(made.trainer), **arguments})
+    trainer = pl.Trainer(**{**vars(made.trainer), **arguments})
+    # Lightning converts it after it has loaded a checkpoint, which may need the precision.
+    trainer.precision_plugin.convert_module(made.model)
+    return trainer
 
 
 def _logger(chosen: bool | None, start: Start, run: Run) -> Logger:

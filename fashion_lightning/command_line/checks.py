@@ -22,9 +22,11 @@ def check_objects(trainer: pl.Trainer, model: FashionClassifier, data: FashionMN
     if data.batch_size % trainer.world_size:
         expected = f"a multiple of the {trainer.world_size} processes"
         raise UserError(f"--data.batch_size: expected {expected}, got {data.batch_size}")
+    if trainer.precision == "16-true" and trainer.strategy.root_device.type == "cpu":
+        raise UserError("--trainer.precision: expected bf16-true on a CPU, got 16-true, which is slow there")
     check_trainer(trainer)
     _check_intervals(trainer)
-    _check_network(model)
+    _check_network(trainer, model)
     _check_optimizer(model)
     if trainer.is_global_zero:
         _warn_of_mirrors(model)
@@ -60,10 +62,10 @@ def _check_intervals(trainer: pl.Trainer) -> None:
             raise UserError(f"--trainer.{name}: expected more than 0, got {value}")
 
 
-def _check_network(model: FashionClassifier) -> None:
+def _check_network(trainer: pl.Trainer, model: FashionClassifier) -> None:
     try:
-        with torch.no_grad(), torch.random.fork_rng():
-            logits = model.eval()(torch.zeros(2, 1, *IMAGE_SIZE))
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            logits = model.eval()(trainer.precision_plugin.convert_input(torch.zeros(2, 1, *IMAGE_SIZE)))
     except Exception as error:  # a user's network may raise anything
         raise UserError(f"--model.network: cannot use images (B, 1, 28, 28): {error}") from error
     model.train()

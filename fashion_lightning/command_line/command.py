@@ -34,6 +34,8 @@ HARMLESS = {
     r"Total length of `list` across ranks is zero": "nothing is validated if all images are trained on",
     r".*your dataloader is not resumable": "it starts with the batch given by the restored step",
 }
+# What settings that cannot be used raise, where no one checks them before.
+OF_SETTINGS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 
 
 def answer_help(page: str, args: list[str] | None) -> None:
@@ -62,7 +64,7 @@ def run(job: str, page: str, args: list[str] | None) -> Any:
                 prepared = make(settings.resolve(job, args))
             except UserError:
                 raise
-            except (MisconfigurationException, ValueError, TypeError, OSError) as error:  # of the settings, until here
+            except (MisconfigurationException, *OF_SETTINGS) as error:  # until here
                 raise UserError(explain(str(error))) from error
             try:
                 return prepared.run()

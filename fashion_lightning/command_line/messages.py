@@ -32,6 +32,10 @@ EXPLANATIONS = (
         "--trainer.strategy: expected one like {choices}, got {got}",
     ),
     (r"^(?P<problem>.*backend found.*?)!?$", "{problem}: use --trainer.accelerator cpu or auto"),
+    (
+        r"^Requirement '(?P<name>[^']+)' not met|^No module named '(?P<module>[^']+)'",
+        "{name}{module} is not installed, which the chosen settings need",
+    ),
     (r"arguments are required: (?P<missing>\w+(?:, \w+)*)", "--{key}: {chosen} needs {missing}: add {flags}"),
     (rf"{ARGUMENT_OF_A_CLASS}Expected an? (?P<types><class '\w+'>)\. {GOT}", "--{key}: expected {types}, got {got}"),
     (rf"{ARGUMENT_OF_A_CLASS}Does not validate .*?{UNION}{GOT}", "--{key}: expected {types}, got {got}"),
@@ -56,7 +60,7 @@ def explain(message: str, known: Iterable[str] = ()) -> str:
     message = " ".join(message.split())
     key = ".".join(dict.fromkeys(re.findall(r'Parser key "([^"]+)":', message)))  # one argument may be tried twice
     match, line = next((match, line) for pattern, line in EXPLANATIONS if (match := re.search(pattern, message)))
-    groups = {**match.groupdict(), "types": _type_names(match.groupdict().get("types", "")), "key": key}
+    groups = {**match.groupdict(""), "types": _type_names(match.groupdict().get("types", "")), "key": key}
     groups["chosen"] = next(iter(re.findall(r"class_path[ =]'(?:\w+\.)*(\w+)'", message)), "")
     groups["flags"] = " ".join(f"--{key}.{name} VALUE" for name in groups.get("missing", "").split(", "))
     said = line.removesuffix("?").format_map(groups)

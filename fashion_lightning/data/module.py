@@ -39,7 +39,9 @@ class Split:
 
 
 class FashionMNISTDataModule(pl.LightningDataModule):
-    """Batches of images (B, 1, 28, 28), uint8 until they are on the device, then float32, and labels (B,) int64.
+    """Batches of images (B, 1, 28, 28) and labels (B,) int64.
+
+    Images are uint8 until they are on the device, then float32, or of the dtype of the Trainer's precision.
 
     The training file is split into training and validation images.
 
@@ -130,7 +132,9 @@ class FashionMNISTDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         images, labels = batch
-        return normalize(images), labels
+        floats = normalize(images)
+        # Lightning converts a batch before this hook, when its pixels are no floats yet.
+        return self.trainer.precision_plugin.convert_input(floats) if self.trainer else floats, labels
 
     def _loader(self, split: Split, batches: Sampler[Tensor] | list[Tensor]) -> DataLoader:
         if self.trainer:
@@ -139,9 +143,12 @@ class FashionMNISTDataModule(pl.LightningDataModule):
             TensorDataset(split.images, split.labels),
             sampler=batches,
             batch_size=None,  # the sampler's index tensors are the batches
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self._is_on_cuda(),
             generator=torch.Generator(),  # otherwise every epoch would draw from the global generator
         )
+
+    def _is_on_cuda(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

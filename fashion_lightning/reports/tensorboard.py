@@ -85,7 +85,7 @@ def add_graph(writer: SummaryWriter, network: nn.Module, image: Tensor) -> None:
         warnings.filterwarnings("ignore", ".*jit.trace.* is deprecated")  # SummaryWriter has no other way
         warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")  # checks of the input's shape
         try:
-            writer.add_graph(copy.deepcopy(network).cpu().eval(), normalize(image))
+            writer.add_graph(copy.deepcopy(network).cpu().float().eval(), normalize(image))
         except Exception as error:  # tracing fails on many valid networks, and must not cost a run its results
             warnings.warn(f"TensorBoard gets no graph of the network: {error}", stacklevel=2)
 
@@ -102,7 +102,7 @@ def add_embedding(writer: SummaryWriter, pl_module: LightningModule, images: Ten
     layers = [module for module in pl_module.get_submodule("network").modules() if isinstance(module, nn.Linear)]
     hooks = [layer.register_forward_pre_hook(lambda _, args: features.append(args[0])) for layer in layers]
     with torch.inference_mode():
-        logits = pl_module(normalize(images.to(pl_module.device)))
+        logits = pl_module(normalize(images.to(pl_module.device)).to(pl_module.dtype))
     for hook in hooks:
         hook.remove()
     vectors = features[-1] if features else logits

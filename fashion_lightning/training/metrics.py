@@ -1,8 +1,11 @@
 """Mean loss, accuracy and number of images of a split, as one metric. Knows no training."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 
@@ -21,6 +24,12 @@ class SplitMetrics(Metric):
         super().__init__()
         for name in ("loss", "correct", "images"):
             self.add_state(name, torch.zeros(()), "sum")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any) -> nn.Module:
+        """Moves the sums to a device; of conversions to a dtype, those of the module around it do not concern them."""
+        if self._dtype_convert:  # by `set_dtype`
+            return super()._apply(fn, *args)
+        return super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), *args)
 
     def update(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Adds a batch: losses (B,) in nats, logits (B, classes), labels (B,) int64."""

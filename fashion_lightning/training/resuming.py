@@ -125,4 +125,6 @@ def _restore_sums(pl_module: LightningModule, sums: dict[str, torch.Tensor]) -> 
     """Gives each process its own sums, or the first one all of them if the number of processes has changed."""
     rank, world_size = pl_module.trainer.global_rank, pl_module.trainer.world_size
     own = {name: of[rank] if len(of) == world_size else of.sum(0) * (rank == 0) for name, of in sums.items()}
-    metrics_of(pl_module, "train").load_state_dict(own)
+    metrics = metrics_of(pl_module, "train")
+    # The device of the checkpoint may have had another dtype: MPS has no float64.
+    metrics.load_state_dict({name: value.to(getattr(metrics, name).dtype) for name, value in own.items()})
