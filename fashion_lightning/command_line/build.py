@@ -24,7 +24,7 @@ from fashion_lightning.jobs.start import Start
 from fashion_lightning.jobs.test import Test
 from fashion_lightning.reports.inspection import Inspection
 from fashion_lightning.storage.run_folders import LOGS, Run
-from fashion_lightning.training import checkpointing, ownership, record, resuming, stopping
+from fashion_lightning.training import checkpointing, determinism, ownership, record, resuming, stopping
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -57,7 +57,7 @@ def fit(settings: Settings) -> Fit:
     enabled = flags.enable_checkpointing is not False and not flags.fast_dev_run
     checkpoints = checkpointing.Checkpointing(stop, start.checkpoint, enabled)
     ours: list[pl.Callback] = [stop, run_record, Inspection(made.inspect, run_record)]
-    ours += [stopping.FiniteLoss(), resuming.ExactResume(), checkpoints]
+    ours += [determinism.ExactWherePossible(), stopping.FiniteLoss(), resuming.ExactResume(), checkpoints]
     of_user = any(isinstance(callback, Checkpoint) for callback in _as_list(made.trainer.callbacks))
     trainer = _trainer(
         made,
