@@ -27,8 +27,11 @@ def test_what_does_not_hold_is_said_and_exit_1(tiny_args, monkeypatch, capsys):
     contents = comparison.contents
 
     def changed(run):
-        found = contents(run)
-        return {**found, "weights": "others"} if run.folder.parts[-3] == "second" else found
+        found, name = contents(run), run.folder.parts[-3]
+        if name in ("first", "second", "killed"):
+            # As of an accelerator, which takes another class for some images; evaluations are compared on the CPU.
+            found["results.json"]["test"]["accuracy"] = 0.5
+        return {**found, "weights": "others"} if name == "second" else found
 
     monkeypatch.setattr(comparison, "contents", changed)
     with pytest.raises(SystemExit) as exit_:
