@@ -1,12 +1,16 @@
 """training/determinism.py: a network that a device cannot train deterministically is trained, and it is said."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from pytorch_lightning.plugins import Precision
 from torch.nn import functional as F
 
 from fashion_lightning import fit
+from fashion_lightning.classifier import FashionClassifier
+from fashion_lightning.command_line import checks
 from fashion_lightning.networks import FashionCNN
 from fashion_lightning.training import determinism
 
@@ -26,6 +30,11 @@ class Unrepeatable(torch.autograd.Function):
 class Network(FashionCNN):
     def forward(self, images):
         return Unrepeatable.apply(super().forward(F.dropout(images, 0.2, self.training)))
+
+
+class Drawing(FashionCNN):
+    def forward(self, images):
+        return super().forward(images + torch.rand(()))  # in evaluation too
 
 
 def weights(version: int) -> dict[str, torch.Tensor]:
@@ -49,6 +58,16 @@ def test_what_is_not_deterministic_on_a_device_is_said_once_and_trained(tiny_arg
     )
     without, with_trial = weights(1), weights(2)
     assert all(torch.equal(without[name], with_trial[name]) for name in without)
+
+
+def test_the_check_of_a_network_leaves_gpus_alone_and_draws_nothing(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", None)
+    trainer = SimpleNamespace(precision_plugin=Precision())
+    model = FashionClassifier(network=Drawing)
+    before = torch.get_rng_state()
+    checks._check_network(trainer, model)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_nothing_is_said_where_all_is_deterministic(tiny_args, monkeypatch, capsys):
