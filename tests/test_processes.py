@@ -17,6 +17,8 @@ from fashion_lightning import fit, test
 from fashion_lightning.data.sampling import epoch_order, split_indices
 from fashion_lightning.errors import UserError, reported
 from fashion_lightning.jobs.fit import Fit
+from fashion_lightning.reports.comparison import contents, different
+from fashion_lightning.storage.run_folders import Run
 
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
@@ -183,6 +185,57 @@ def test_a_padding_sampler_would_be_found(trained, tmp_path):
     statuses, *_ = evaluate(trained, write_data(tmp_path / "data", test=203), 2, patch=pad)
     assert all(statuses)
     assert "expected to evaluate 203 images of test, got 204" in (trained / "err").read_text()
+
+
+@pytest.mark.parametrize("strategy", ["ddp_fork", pytest.param("ddp_spawn", marks=pytest.mark.slow)])
+def test_processes_that_multiprocessing_starts_leave_the_same_run(strategy, numbered, tmp_path):
+    args = [*numbered, "--inspect.figures", "true", "--trainer.max_epochs", "1"]
+    assert forked.run_ranks(tmp_path / "ddp", args, 2) == [0, 0]
+    status = forked.run(tmp_path / strategy, [*args, "--trainer.devices", "2", "--trainer.strategy", strategy])
+    assert (status, (tmp_path / strategy / "err").read_text()) == (0, "")
+    runs = [Run(tmp_path / name / "lightning_logs" / "version_0") for name in ("ddp", strategy)]
+    assert different(contents(runs[0]), contents(runs[1])) == []
+    drawn = [sorted(path.name for path in run.figures.iterdir()) for run in runs]
+    assert drawn[0] == drawn[1]
+    shown = [(tmp_path / name / "out").read_text().splitlines() for name in ("ddp", strategy)]
+    assert shown[1][:5] == shown[0][:5]  # up to the rows, which have times
+    assert len(shown[1]) == len(shown[0])
+
+    (tmp_path / strategy / "out").unlink()
+    assert forked.run(tmp_path / strategy, ["--ckpt_path", "best"], job="test") == 0
+    table = [line for line in shown[0] if line.startswith(("train ", "val ", "test "))]
+    assert table == [line for line in (tmp_path / strategy / "out").read_text().splitlines() if line in table]
+
+
+def refuse() -> None:
+    from fashion_lightning.errors import UserError
+    from fashion_lightning.training.record import RunRecord
+
+    RunRecord.on_fit_start = lambda *args: (_ for _ in ()).throw(UserError("refused"))
+
+
+def die_in_the_second() -> None:
+    from fashion_lightning.classifier import FashionClassifier
+
+    step = FashionClassifier.training_step
+
+    def training_step(self, batch, batch_idx):
+        if os.environ["LOCAL_RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, batch, batch_idx)
+
+    FashionClassifier.training_step = training_step
+
+
+@pytest.mark.parametrize(
+    ("patch", "status", "message"),
+    [(refuse, 2, "error: refused"), (die_in_the_second, 1, "error: SIGKILL ended a process")],
+)
+def test_what_goes_wrong_in_processes_of_multiprocessing_is_said_once(patch, status, message, numbered, tmp_path):
+    args = [*numbered, "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]
+    assert forked.run(tmp_path, args, patch=patch) == status
+    assert message in (tmp_path / "err").read_text()
+    assert (tmp_path / "err").read_text().count("error:") == 1
 
 
 @pytest.mark.parametrize("rank", [pytest.param("0", marks=pytest.mark.slow), "1"])

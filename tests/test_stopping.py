@@ -119,8 +119,9 @@ def test_nothing_is_waited_for_in_the_final_evaluation(long_args, tmp_path):
     assert different(contents(Run(tmp_path / RUN)), contents(Run(tmp_path / "whole" / RUN))) == []
 
 
-def test_two_processes_stop_together(long_args, tmp_path):
-    flags = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "400"]
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_fork"])
+def test_two_processes_stop_together(strategy, long_args, tmp_path):
+    flags = ["--trainer.devices", "2", "--trainer.strategy", strategy, "--trainer.max_epochs", "400"]
     command = [sys.executable, "-m", "fashion_lightning.fit", *long_args, *flags]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     wait_for(tmp_path / RUN / "metrics.csv", process)
@@ -132,7 +133,8 @@ def test_two_processes_stop_together(long_args, tmp_path):
     )
     assert stopped, error
     step = int(stopped[1].replace(",", ""))
-    done = forked.run(tmp_path, [*long_args, "--trainer.devices", "1", "--trainer.max_steps", str(step + 3)])
+    alone = ["--trainer.devices", "1", "--trainer.strategy", "auto", "--trainer.max_steps", str(step + 3)]
+    done = forked.run(tmp_path, [*long_args, *alone])
     assert done == 0, (tmp_path / "err").read_text()
     assert f"resume      after step {stopped[1]}\n" in (tmp_path / "out").read_text()
 

@@ -56,7 +56,7 @@ def run(job: str, page: str, args: list[str] | None) -> Any:
     with reported():
         from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-        from fashion_lightning.command_line import build, settings  # takes seconds, for which `--help` does not wait
+        from fashion_lightning.command_line import build, processes, settings  # seconds that `--help` does not wait
 
         make: Callable[[settings.Settings], Any] = {"fit": build.fit, "test": build.test, "predict": build.predict}[job]
         with _output():
@@ -66,15 +66,25 @@ def run(job: str, page: str, args: list[str] | None) -> Any:
                 raise
             except (MisconfigurationException, *OF_SETTINGS) as error:  # until here
                 raise UserError(explain(str(error))) from error
-            try:
-                return prepared.run()
-            except MisconfigurationException as error:
-                raise UserError(explain(str(error))) from error
-            except Exception as error:
-                if not _is_of_full_disk(error):
-                    raise
-                remedy = "use --resume" if job == "fit" else "try again"
-                raise WorkError(f"{os.strerror(errno.ENOSPC)}: free some space, then {remedy}") from error
+        return processes.run(_work, prepared)
+
+
+def _work(job: Any) -> Any:
+    """Its result, with its errors and warnings reported."""
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    from fashion_lightning.jobs.fit import Fit
+
+    with reported(), _output():
+        try:
+            return job.run()
+        except MisconfigurationException as error:
+            raise UserError(explain(str(error))) from error
+        except Exception as error:
+            if not _is_of_full_disk(error):
+                raise
+            remedy = "use --resume" if isinstance(job, Fit) else "try again"
+            raise WorkError(f"{os.strerror(errno.ENOSPC)}: free some space, then {remedy}") from error
 
 
 @contextlib.contextmanager
