@@ -207,6 +207,13 @@ def test_processes_that_multiprocessing_starts_leave_the_same_run(strategy, numb
     assert table == [line for line in (tmp_path / strategy / "out").read_text().splitlines() if line in table]
 
 
+def hide() -> None:
+    """Gives the model what cannot be pickled."""
+    from fashion_lightning.classifier import FashionClassifier
+
+    FashionClassifier.__getstate__ = lambda self: {"hidden": lambda: None}
+
+
 def refuse() -> None:
     from fashion_lightning.errors import UserError
     from fashion_lightning.training.record import RunRecord
@@ -229,7 +236,11 @@ def die_in_the_second() -> None:
 
 @pytest.mark.parametrize(
     ("patch", "status", "message"),
-    [(refuse, 2, "error: refused"), (die_in_the_second, 1, "error: SIGKILL ended a process")],
+    [
+        (hide, 2, "error: --trainer.strategy: expected ddp, "),
+        (refuse, 2, "error: refused"),
+        (die_in_the_second, 1, "error: SIGKILL ended a process"),
+    ],
 )
 def test_what_goes_wrong_in_processes_of_multiprocessing_is_said_once(patch, status, message, numbered, tmp_path):
     args = [*numbered, "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]

@@ -30,9 +30,13 @@ def run(work: Callable[[Any], Any], job: Any) -> Any:
         return work(job)
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # it tells which processes it ends
     try:
+        # As bytes, so that processes have tensors of their own; multiprocessing would let them share weights.
+        pickled = pickle.dumps(job)
+    except Exception as error:  # objects of users may raise anything
+        raise UserError(f"--trainer.strategy: expected ddp, as objects cannot be passed on: {error}") from error
+    try:
         with _passing_signals_on(launcher):
-            # As bytes, so that processes have tensors of their own; multiprocessing would let them share weights.
-            return launcher.launch(_work_in_child, work, pickle.dumps(job))
+            return launcher.launch(_work_in_child, work, pickled)
     except ProcessExitedException as error:
         if not error.signal_name:
             raise SystemExit(error.exit_code) from None  # the process has said why
