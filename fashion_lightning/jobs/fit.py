@@ -82,8 +82,11 @@ class Fit:
         if correct == was:
             return
         now, then = numerics(self.trainer), best.content["made_with"]
+        is_exact = (
+            torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+        )
         differs = f"{best.path} classifies {correct:,} validation images correctly, {was:,} when it was chosen"
-        if now == then and torch.are_deterministic_algorithms_enabled():
+        if now == then and is_exact:
             raise WorkError(f"{differs}: its weights are not those that were validated; a callback may change them")
         warnings.warn(f"{differs}, which was with {then}, now it is {now}", stacklevel=2)
 
