@@ -36,10 +36,11 @@ def test_a_copy_is_evaluated_as_in_its_run(tiny_args, data_args, capsys):
 
 
 def test_a_copy_in_another_run_is_evaluated_as_in_its_own(tiny_args, data_args):
-    results = fit.main([*tiny_args, *OTHER_FLAGS])
-    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
-    copy = shutil.copy(RUN.best, "lightning_logs/version_1/checkpoints/other.ckpt")
-    assert test.main([*data_args, "--ckpt_path", copy])["val"] == results["val"]
+    both = [fit.main([*tiny_args, *flags]) for flags in (OTHER_FLAGS, ["--trainer.max_epochs", "1"])]
+    runs = [RUN, Run(Path("lightning_logs/version_1"))]
+    for results, own, other in zip(both, runs, reversed(runs), strict=True):
+        copy = str(shutil.copy(own.best, other.checkpoints / "other.ckpt"))
+        assert test.main([*data_args, "--ckpt_path", copy])["val"] == results["val"]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,6 @@ def test_a_network_of_one_s_own_has_to_be_named(tiny_args, data_args, capsys):
 
 
 def test_weights_loaded_in_a_notebook_mirror_as_in_their_run(tiny_args):
-    fit.main([*tiny_args, "--model.mirror_at_test", "true", "--trainer.max_epochs", "1"])
+    fit.main([*tiny_args, *OTHER_FLAGS[4:8], "--trainer.max_epochs", "1"])
     assert FashionClassifier.load_from_checkpoint(RUN.best).mirror_at_test
     assert not FashionClassifier.load_from_checkpoint(RUN.best, mirror_at_test=False).mirror_at_test

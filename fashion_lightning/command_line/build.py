@@ -83,9 +83,9 @@ def test(settings: Settings) -> Test:
     run = settings.start.run if settings.start.is_best_of_run else None  # its figures are of nothing else
     callbacks = [Inspection(made.inspect, run=run), stopping.SignalStop()]
     trainer = _trainer(made, callbacks, logger=False, enable_checkpointing=False)
-    checks.check_objects(trainer, made.model, made.data)
+    _check_evaluation(settings, made, trainer)
     if settings.start.checkpoint:
-        made.data.trained_with = settings.start.checkpoint.content.get(type(made.data).__qualname__, {})
+        made.data.trained_with = settings.start.checkpoint.part(type(made.data).__qualname__)
     _load(made.data, trainer)
     return Test(trainer, made.model, made.data, settings.start)
 
@@ -97,8 +97,14 @@ def predict(settings: Settings) -> Predict:
     pictures = photographs.find(config.pictures)
     alone: dict[str, Any] = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
     trainer = _trainer(made, [stopping.SignalStop()], logger=False, enable_checkpointing=False, **alone)
-    checks.check_objects(trainer, made.model, made.data)
+    _check_evaluation(settings, made, trainer)
     return Predict(trainer, made.model, made.data.eval_batch_size, settings.start, pictures, out, sheet)
+
+
+def _check_evaluation(settings: Settings, made: Namespace, trainer: pl.Trainer) -> None:
+    checks.check_objects(trainer, made.model, made.data)
+    if any(line.startswith("--model.mirror_at_test") for line in settings.start.departures):
+        checks.warn_of_mirrors(trainer, made.model)
 
 
 def _instantiate(settings: Settings) -> Namespace:

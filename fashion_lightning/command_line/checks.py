@@ -28,13 +28,12 @@ def check_objects(trainer: pl.Trainer, model: FashionClassifier, data: FashionMN
     _check_intervals(trainer)
     _check_network(trainer, model)
     _check_optimizer(model)
-    if trainer.is_global_zero:
-        _warn_of_mirrors(model)
 
 
 def check_training(trainer: pl.Trainer, model: FashionClassifier, data: FashionMNISTDataModule) -> None:
     """Raises UserError if a step would fail, or a callback cannot work."""
     _check_callbacks(trainer, data)
+    warn_of_mirrors(trainer, model)
     device = trainer.strategy.root_device
     if device.type == "cpu" or trainer.world_size == 1:  # processes that fork must not find an accelerator in use
         _check_step(model, device)
@@ -130,10 +129,10 @@ def _check_callbacks(trainer: pl.Trainer, data: FashionMNISTDataModule) -> None:
             raise UserError(f"--trainer.callbacks: {expected}, got {monitor}")
 
 
-def _warn_of_mirrors(model: FashionClassifier) -> None:
+def warn_of_mirrors(trainer: pl.Trainer, model: FashionClassifier) -> None:
     augmentation = model.augmentation  # of a user's own, nobody knows what it does
     mirrors = augmentation.mirror if isinstance(augmentation, Augmentation) else type(augmentation) is not nn.Identity
-    if model.mirror_at_test and not mirrors:
+    if model.mirror_at_test and not mirrors and trainer.is_global_zero:
         reason = "without --model.augmentation Augmentation the network is not trained on mirror images"
         warnings.warn(f"--model.mirror_at_test: {reason}, and loses accuracy on them", stacklevel=2)
 

@@ -26,6 +26,13 @@ class Checkpoint:
     path: Path
     content: dict[str, Any]
 
+    def part(self, *keys: str) -> dict[str, Any]:
+        """The dict in the content that the keys lead to; empty if there is none."""
+        found: Any = self.content
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        return found if isinstance(found, dict) else {}
+
     def load_into(self, model: torch.nn.Module) -> None:
         """Loads the weights. Raises CheckpointError if they are not of this model."""
         try:

@@ -1,0 +1,119 @@
+"""What a command starts from: a run or a checkpoint, what these say of the settings, and what the flags may change."""
+
+import json
+import warnings
+from pathlib import Path
+
+import torch
+from jsonargparse import Namespace
+
+import fashion_lightning
+from fashion_lightning import augmentation, networks, schedules
+from fashion_lightning.data.module import FashionMNISTDataModule
+from fashion_lightning.errors import CheckpointError, UserError
+from fashion_lightning.storage.checkpoints import TRAINING_STATE, Checkpoint, read
+from fashion_lightning.storage.run_folders import Run, find_checkpoint, newest_run, run_of
+
+# Where classes are looked for by name.
+MODULES = (torch.optim, torch.optim.lr_scheduler, networks, augmentation, schedules)
+COMPARED = ("seed_everything", "model.", "data.", "trainer.")
+NOT_COMPARED = ("data.seed", "trainer.default_root_dir")  # the first is linked to seed_everything
+# Of a run that is resumed: its optimiser state, or its best validation accuracy, would be of something else.
+FIXED = ("--model.optimizer", "--model.lr_scheduler", "--model.mirror_at_test")
+
+EVALUATION = ("callbacks", "RunRecord", "evaluation")  # `Settings.evaluation` in checkpoints of a run
+
+
+def find(job: str, config: Namespace, root: Path) -> tuple[Checkpoint | None, Run | None]:
+    """The checkpoint to start from, and the run that is resumed or that wrote it."""
+    if config.get("resume"):
+        if config.ckpt_path:
+            raise UserError("--resume: expected no --ckpt_path beside it: it takes the last one of the newest run")
+        return _last_of_newest(root)
+    name = config.ckpt_path or ("best" if job != "fit" else None)
+    if not name:
+        return None, None
+    path = find_checkpoint(name, root, of_run="last" if job == "fit" else "best")
+    return read(path), run_of(path)
+
+
+def _last_of_newest(root: Path) -> tuple[Checkpoint | None, Run | None]:
+    """Raises CheckpointError if none is whole: to start from the beginning would overwrite what else the run has."""
+    run = newest_run(root)
+    if not run or not run.files("last"):
+        return None, run
+    *newer, oldest = run.files("last")
+    for path in newer:
+        try:
+            return read(path), run
+        except CheckpointError as error:
+            warnings.warn(f"{error}; resuming from the checkpoint before it", stacklevel=2)
+    return read(oldest), run
+
+
+def check_resume(checkpoint: Checkpoint | None, changed: tuple[str, ...]) -> None:
+    """Raises UserError if training cannot be resumed from the checkpoint, or not with settings that changed so."""
+    if not checkpoint:
+        return
+    if not checkpoint.content.keys() >= TRAINING_STATE:
+        raise UserError(f"{checkpoint.path} holds weights but no training state: expected a checkpoint of a fit")
+    for line in changed:
+        if line.startswith(FIXED):
+            remedy = "drop that flag, or start a new run"
+            raise UserError(f"cannot resume with another optimiser, schedule or evaluation: {line}; {remedy}")
+    longer = [line for line in changed if line.startswith("--trainer.max_epochs")]
+    if longer and checkpoint.part("callbacks", "StochasticWeightAveraging").get("scheduler_state"):
+        reason = "StochasticWeightAveraging has begun, and would have begun at another epoch"
+        raise UserError(f"cannot resume with {longer[0]}: {reason}; start a new run")
+
+
+def flags_of_evaluation(checkpoint: Checkpoint) -> list[str]:
+    """For what the checkpoint says of its evaluation. Nothing that it names is imported but networks of ours."""
+    names, recorded = ["model.network", "trainer.precision"], checkpoint.part(*EVALUATION)
+    values = {name: recorded[name] for name in names if name in recorded}
+    module, _, name = str(_class_of_network(checkpoint)).rpartition(".")
+    if module not in (fashion_lightning.__name__, networks.__name__) or name not in vars(networks):
+        values.pop("model.network", None)
+    if "mirror_at_test" in checkpoint.content:
+        values["model.mirror_at_test"] = checkpoint.content["mirror_at_test"]
+    split = checkpoint.part(FashionMNISTDataModule.__qualname__)
+    values |= {f"data.{name}": split[name] for name in ("val_fraction", "split_seed") if name in split}
+    return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
+
+
+def check_network(checkpoint: Checkpoint, config: Namespace) -> None:
+    """Raises UserError if the checkpoint names another class of network than the settings."""
+    name, now = _class_of_network(checkpoint), config.model.network.class_path
+    if name and name != now:
+        arguments = checkpoint.part(*EVALUATION, "model.network", "init_args").items()
+        flags = "".join(f" --model.network.{argument} {value}" for argument, value in arguments)
+        remedy = f"if you trust its code, add --model.network {name}{flags}"
+        raise UserError(f"{checkpoint.path} is of another network than {now}: {remedy}")
+
+
+def _class_of_network(checkpoint: Checkpoint) -> str | None:
+    return checkpoint.part(*EVALUATION, "model.network").get("class_path")
+
+
+def departures(of_run: Namespace, config: Namespace) -> tuple[str, ...]:
+    """Settings that differ from those of the run; of a class that was changed, no arguments."""
+    keys = [key for key in vars(config.as_flat()) if key.startswith(COMPARED) and key not in NOT_COMPARED]
+    differ = [key for key in keys if config[key] != of_run.get(key)]
+    classes = tuple(key.removesuffix("class_path") for key in differ if key.endswith(".class_path"))
+    lines = []
+    for key in differ:
+        if key.endswith(".class_path") or not key.startswith(classes):
+            key = key.removesuffix(".class_path")
+            now, before = _typed(config[key]), _typed(of_run.get(key))
+            lines.append(f"--{key.replace('.init_args.', '.')}: {now}, in the run: {before}")
+    return tuple(lines)
+
+
+def _typed(value: object) -> str:
+    """A value as on a command line, and of an object its class: by name where that is enough."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_typed, value))}]"
+    if isinstance(value, Namespace) and "class_path" in value:
+        name = value.class_path.rpartition(".")[2]
+        return name if any(name in vars(module) for module in MODULES) else value.class_path
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
