@@ -117,11 +117,11 @@ def test_the_row_has_every_setting_of_a_recipe(recipe):
     assert all(isinstance(value, int | float | str) for value in row.values())
 
 
-@pytest.mark.filterwarnings("ignore:SWA is currently only supported every epoch")
-def test_a_run_with_averaged_weights_is_resumed_with_its_row(tiny_args):
-    averaging = ["StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.01", "--trainer.callbacks.device=null"]
-    fit.main([*tiny_args, "--trainer.callbacks", *averaging])
-    assert fit.main(["--resume", "--trainer.max_epochs", "3"])["test"]["images"] == 203
+def test_a_run_with_averaged_weights_is_resumed_with_its_row(tiny_args, tmp_path):
+    averaging = ["--trainer.callbacks", "StochasticWeightAveraging", "--trainer.callbacks.swa_lrs", "0.01"]
+    kill = ("torch.optim.Adam.step", 15, "after")
+    assert forked.run(tmp_path, [*tiny_args, *averaging], kill=kill) == -9
+    assert forked.run(tmp_path, ["--resume"]) == 0, (tmp_path / "err").read_text()
 
 
 def test_the_scalars_are_curves_but_for_the_two_that_a_row_needs(inspected_args):

@@ -80,8 +80,7 @@ class Checkpointing(Callback):
         self._save_if_due(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        # The first batch comes right after the start of its epoch; within a step there is nothing to resume from.
-        if batch_idx and batch_idx % trainer.accumulate_grad_batches == 0:
+        if batch_idx % trainer.accumulate_grad_batches == 0:  # within a step there is nothing to resume from
             self._save_if_due(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
