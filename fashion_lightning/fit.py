@@ -13,10 +13,10 @@ examples
 
 flags that people use
   --trainer.max_epochs N, --trainer.max_steps N, --trainer.max_time DD:HH:MM:SS
-  --trainer.precision 32-true|bf16-mixed|16-mixed
+  --trainer.precision 32-true|bf16-mixed|16-mixed|bf16-true|64-true
   --trainer.devices N --trainer.strategy ddp    several GPUs, or processes on a CPU
   --trainer.logger false             no TensorBoard
-  --resume                           resumes the newest run from its last checkpoint, finished or not
+  --resume                           resumes the newest run from its last checkpoint, if it is not finished
   --seed_everything N                initial weights and order of the images
   --data.batch_size N                images in a batch, over all processes
   --model.network CLASS              a class or its path, and --model.network.ARGUMENT VALUE
@@ -24,6 +24,7 @@ flags that people use
   --model.lr_scheduler CLASS         likewise, of torch.optim.lr_scheduler; steps after every batch
   --model.augmentation Augmentation  mirrors, shifts and covers training images
   --data.val_fraction 0              trains on all images, validates none
+  --evaluate_test false              leaves the test set alone, for fashion_lightning.test later
   --inspect.figures false            no figures; likewise graph, pr_curves; --inspect.projector true
 """
 

@@ -40,6 +40,19 @@ def test_lists_finished_unfinished_and_damaged_runs_newest_first(three_runs, cap
     assert "damaged" in out
 
 
+def test_a_run_that_may_not_be_read_is_listed_with_the_others(three_runs, monkeypatch):
+    is_file = Path.is_file
+
+    def refuse(path):
+        if "version_0" in str(path):
+            raise PermissionError(path)
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)  # as root, who runs the tests, may read everything
+    rows = runs.main([])
+    assert [row["status"] for row in rows] == ["damaged", "unfinished", "unreadable"]
+
+
 def test_sorts_by_what_is_asked_for(three_runs):
     assert [row["run"] for row in runs.main(["--sort", "val_accuracy"])] == ["version_0", "version_1", "version_2"]
     assert runs.main(["--sort", "fit_seconds"])[0]["run"] == "version_0"

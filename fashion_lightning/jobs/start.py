@@ -46,5 +46,7 @@ class Start:
     def print(self) -> None:
         if self.checkpoint:
             print(f"checkpoint  {self.checkpoint.path}")
+        if self.checkpoint and self.run:
+            print(f"settings    {self.run.config}")  # which names classes that are imported, whoever made it
         for departure in self.departures:
             print(f"differs     {departure}")

@@ -47,7 +47,9 @@ def complete(run: Run, splits: Splits) -> None:
 
 
 def print_card(results: dict[str, Any], run: Run | None) -> None:
-    print_splits({split: results[split] for split in ("train", "val", "test") if split in results})
+    splits: Splits = {split: results[split] for split in ("train", "val", "test") if split in results}
+    if splits:
+        print_splits(splits)
     speed = f"{results['images_per_second']:,.0f} images/s"
     print(f"trained in {results['fit_seconds']:.1f} s ({speed}) on {results['device']}")
     if not run:
@@ -65,10 +67,10 @@ def print_card(results: dict[str, Any], run: Run | None) -> None:
 
 
 def summarize(run: Run) -> dict[str, Any]:
-    """What its files say of a run; an unfinished or damaged run has a `status` that says so, and gaps."""
-    row = {"run": run.folder.name, "when": run.folder.stat().st_mtime, "status": "finished"}
-    row["checkpoint"] = f"run:{run.number}" if run.best.is_file() else None
+    """What its files say of a run; an unfinished, damaged or unreadable one has a `status` that says so, and gaps."""
+    row = {"run": run.folder.name, "when": run.folder.stat().st_mtime, "status": "finished", "checkpoint": None}
     try:
+        row["checkpoint"] = f"run:{run.number}" if run.best.is_file() else None
         row["when"] = run.config.stat().st_mtime
         results = json.loads(run.results.read_text())
         row |= {key: results[key] for key in ("config", "epochs", "device", "fit_seconds")}
@@ -78,6 +80,8 @@ def summarize(run: Run) -> dict[str, Any]:
                 row[f"{split}_images"] = results[split]["images"]
     except FileNotFoundError:
         row["status"] = "running" if is_locked(run) else "unfinished"
+    except PermissionError:
+        row["status"] = "unreadable"
     except (OSError, ValueError, KeyError, TypeError):
         row["status"] = "damaged"
     return row if row["status"] == "finished" else row | _progress(run.metrics)

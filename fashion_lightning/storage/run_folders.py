@@ -27,10 +27,12 @@ class Run:
 
     @property
     def is_ours(self) -> bool:
-        """Whether this program made the folder, by the text of its `config.yaml`."""
+        """Whether this program made the folder, by the text of its `config.yaml`, if that can be known."""
         try:
             with open(self.config, errors="replace") as stream:
                 lines = stream.read(MAX_CHARACTERS).splitlines()
+        except PermissionError:
+            return True  # then an error says what cannot be read, instead of another run being taken in its place
         except OSError:
             return False
         # Versions 0.1.0 and 0.2.0 wrote no mark, but keys of their own.
