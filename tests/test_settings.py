@@ -105,6 +105,8 @@ MISTAKES = [
     ("--config good.yaml --data.batch_size many", r"error: --data\.batch_size: expected int, got many$"),
     ("--config text.yaml", r"text\.yaml: expected settings as --print_config prints them, got no settings$"),
     ("--config empty.yaml", r"empty\.yaml: expected settings .*, got an empty file$"),
+    ("--config value.yaml", "--config: expected names and values under data, as --print_config prints them"),
+    ("--config number.yaml", "--config: expected names and values under model, as --print_config prints them"),
     ("--config .", "--config: expected a YAML file, but .* is not a file$"),
     ("--config gone.yaml", r"--config: expected a YAML file, but .*gone\.yaml does not exist$"),
 ]
@@ -121,6 +123,8 @@ def files(tmp_path, monkeypatch):
     (tmp_path / "text.yaml").write_text("no settings\n")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\x00")
     (tmp_path / "empty.yaml").touch()
+    (tmp_path / "value.yaml").write_text("data: 3\n")
+    (tmp_path / "number.yaml").write_text("model: 3\n")
     (tmp_path / "good.yaml").write_text("data:\n  batch_size: 20\n")
 
 
@@ -366,6 +370,10 @@ NOT_TRAINED = "--model.mirror_at_test: .* the network is not trained on mirror i
             ["--trainer.limit_train_batches", "0.5", "--trainer.val_check_interval", "6"],
             "--trainer.val_check_interval: expected at most 5, the batches of an epoch, or "
             "--trainer.check_val_every_n_epoch null, got 6",
+        ),
+        (
+            ["--model.lr_scheduler=OneCycleLR", "--model.lr_scheduler.max_lr=1", "--model.lr_scheduler.total_steps=19"],
+            "--model.lr_scheduler.total_steps: expected 20 or more, the steps of the run, got 19",
         ),
     ],
 )

@@ -71,11 +71,11 @@ def fit(settings: Settings) -> Fit:
     if not flags.fast_dev_run:
         checks.check_writable(start.run.folder if start.run else settings.root / LOGS)
     if _load(made.data, trainer):
-        checks.check_batches(trainer, made.data)
+        checks.check_batches(trainer, made.model, made.data)
     logger_of = functools.partial(_logger, made.trainer.logger, start) if is_default else None
     owner = ownership.Ownership(settings.root, start.run, text, logger_of, stop)
-    wishes = settings.config.resume, settings.config.evaluate_test
-    return Fit(trainer, made.model, made.data, run_record, checkpoints, start, owner, *wishes)
+    is_resume, evaluate_test = settings.config.resume, settings.config.evaluate_test
+    return Fit(trainer, made.model, made.data, run_record, checkpoints, start, owner, is_resume, evaluate_test)
 
 
 def test(settings: Settings) -> Test:

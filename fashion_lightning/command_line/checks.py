@@ -1,5 +1,6 @@
 """What would go wrong in a job, found before any process is started, and most of it before any data is loaded."""
 
+import math
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -39,8 +40,8 @@ def check_training(trainer: pl.Trainer, model: FashionClassifier, data: FashionM
         _check_step(model, device)
 
 
-def check_batches(trainer: pl.Trainer, data: FashionMNISTDataModule) -> None:
-    """Raises UserError if the data have too few batches for the trainer's limits."""
+def check_batches(trainer: pl.Trainer, model: FashionClassifier, data: FashionMNISTDataModule) -> None:
+    """Raises UserError if the data have too few batches for the trainer's limits, or too many for the schedule."""
     counts = {"train": len(data.train_dataloader()), "val": len(data.val_dataloader())}
     for split, count in counts.items():
         limit = getattr(trainer, f"limit_{split}_batches")
@@ -52,6 +53,12 @@ def check_batches(trainer: pl.Trainer, data: FashionMNISTDataModule) -> None:
     if isinstance(interval, int) and is_by_epoch and 0 < batches < interval:
         expected = f"at most {batches}, the batches of an epoch, or --trainer.check_val_every_n_epoch null"
         raise UserError(f"--trainer.val_check_interval: expected {expected}, got {interval}")
+    schedule = model.configure_optimizers()["lr_scheduler"]["scheduler"]
+    epochs, steps = trainer.max_epochs or 0, -(-batches // trainer.accumulate_grad_batches)
+    planned = min(limit for limit in (trainer.max_steps, epochs * steps, math.inf) if limit >= 0)
+    if isinstance(schedule, torch.optim.lr_scheduler.OneCycleLR) and schedule.total_steps < planned < math.inf:
+        expected = f"{planned} or more, the steps of the run"
+        raise UserError(f"--model.lr_scheduler.total_steps: expected {expected}, got {schedule.total_steps}")
 
 
 def _check_intervals(trainer: pl.Trainer) -> None:

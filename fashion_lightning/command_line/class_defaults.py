@@ -46,7 +46,7 @@ def _named_classes(parser: ArgumentParser, args: Sequence[str], specs: Specs) ->
         parser.set_defaults(specs)
         parser.parse_args(read)  # the message should name the default's class, not one that stands for it
         raise
-    paths = {key: found[key].class_path for key in specs if _is_class(found[key])}
+    paths = {key: found[key].class_path for key in specs if _is_class(found.get(key))}
     return {key: {"class_path": path} for key, path in paths.items() if not path.startswith(__name__)}
 
 

@@ -32,7 +32,7 @@ HARMLESS = {
     r"The number of training batches .* is smaller than the logging interval": "means are logged every epoch",
     r"It is recommended to use `self.log": "the logged values are counted over all processes",
     r"Total length of `list` across ranks is zero": "nothing is validated if all images are trained on",
-    r".*your dataloader is not resumable": "it starts with the batch given by the restored step",
+    r".*your dataloader is not resumable": "it starts with the batch given by the restored counters",
 }
 # What settings that cannot be used raise, where no one checks them before.
 OF_SETTINGS = (ValueError, TypeError, OSError, ImportError, RuntimeError)

@@ -132,11 +132,17 @@ def _parse_kept(parser: LightningArgumentParser, kept: list[str], source: Path |
 def _parse(parser: LightningArgumentParser, args: list[str]) -> Namespace:
     """Raises UserError, which names the flag or key and what was expected."""
     try:
-        return class_defaults.parse(parser, args)
+        config = class_defaults.parse(parser, args)
     except (ArgumentError, UnicodeDecodeError) as error:
         classes = [name for module in starting.MODULES for name in vars(module)]
         line = explain(str(error), [*parser.get_defaults().keys(), *classes])
         raise UserError(_naming_the_file(line, str(error), parser, args)) from error
+    for group, default in vars(parser.get_defaults()).items():
+        found = config.get(group)
+        names = vars(found).keys() if isinstance(found, Namespace) else set()  # the parser takes a number for a group
+        if isinstance(default, Namespace) and not vars(default).keys() <= names:
+            raise UserError(f"--config: expected names and values under {group}, as --print_config prints them")
+    return config
 
 
 def _naming_the_file(line: str, message: str, parser: LightningArgumentParser, args: list[str]) -> str:

@@ -66,7 +66,7 @@ class Fit:
         """Those of the run that is resumed, printed, if it has nothing left to do."""
         run, trainer = self.start.run, self.trainer
         found = results.read(run) if run else None
-        if not run or not found or not self.start.is_end(found["steps"], trainer.max_epochs, trainer.max_steps):
+        if not run or not found or not self.start.is_end(found.get("steps"), trainer.max_epochs, trainer.max_steps):
             return None
         if trainer.is_global_zero:
             print(f"resume      nothing: {run.folder} is finished; to train it longer: --trainer.max_epochs N")

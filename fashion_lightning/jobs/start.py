@@ -30,7 +30,7 @@ class Start:
         is_best = self.run and self.checkpoint and self.checkpoint.path == self.run.best
         return bool(is_best) and all(line.startswith(PLACES) for line in self.departures)
 
-    def is_end(self, steps: int, max_epochs: int | None, max_steps: int) -> bool:
+    def is_end(self, steps: int | None, max_epochs: int | None, max_steps: int) -> bool:
         """Whether the checkpoint is of a training that ended after `steps`, and has nothing to do by these limits."""
         if not self.checkpoint or self.first_step != steps:
             return False

@@ -126,9 +126,9 @@ class RunRecord(Timer):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Only now are the settings of a resumed run known to be accepted, and its results no longer those of its end.
-        self._write_config(trainer)
         if self.run and self.run.results.exists() and trainer.is_global_zero:
             self.run.results.replace(self.run.previous_results)
+        self._write_config(trainer)
         super().on_train_start(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:

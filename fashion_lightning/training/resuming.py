@@ -1,8 +1,8 @@
 """What makes a resumed run equal, to the bit, to one that was never interrupted.
 
 A checkpoint is made between two steps, when validation, logging and schedule of the steps before are done. Batches and
-random draws are functions of (seed, batches done). Lightning lacks the sums of the training metrics,
-counters that fit between two epochs, and what some callbacks set when an epoch starts.
+random draws are functions of (seed, batches done). Lightning lacks the sums of the training metrics, counters that fit
+between two epochs, and what some callbacks set when an epoch starts.
 """
 
 import struct
