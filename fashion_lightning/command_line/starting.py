@@ -63,7 +63,7 @@ def check_resume(checkpoint: Checkpoint | None, changed: tuple[str, ...]) -> Non
             raise UserError(f"cannot resume with another optimiser, schedule or evaluation: {line}; {remedy}")
     longer = [line for line in changed if line.startswith("--trainer.max_epochs")]
     if longer and checkpoint.part("callbacks", "StochasticWeightAveraging").get("scheduler_state"):
-        reason = "StochasticWeightAveraging has begun, and would have begun at another epoch"
+        reason = "StochasticWeightAveraging has begun, and ends with the run"
         raise UserError(f"cannot resume with {longer[0]}: {reason}; start a new run")
 
 
