@@ -135,7 +135,7 @@ def test_there_are_enough_points():
     assert len({*QUICK_POINTS, *SLOW_POINTS}) >= 45
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
 def test_killed_again_and_again(precision, fit_args, never_killed, tmp_path):
     flags = ["--trainer.precision", precision]
     kills = [
@@ -168,8 +168,7 @@ def dropout() -> None:
 
 
 QUICK_VARIANTS = (
-    *("accumulation", "random changes of images", "accumulation that changes"),
-    *("averaged weights", "stochastic weight averaging"),
+    *("random changes of images", "accumulation that changes", "averaged weights", "stochastic weight averaging"),
 )
 
 
@@ -265,9 +264,7 @@ def test_weights_that_are_averaged_at_the_end_are_not_trained_longer(fit_args, t
     assert forked.run(tmp_path, [*fit_args, *averaging]) == 0
     assert forked.run(tmp_path, ["--resume", "--trainer.max_epochs", "5"]) == 2
     error = (tmp_path / "err").read_text()
-    assert error.startswith(
-        "error: cannot resume with --trainer.max_epochs: 5, in the run: 3: StochasticWeightAveraging"
-    )
+    assert error.startswith("error: cannot resume with --trainer.max_epochs: 5, in the run: 3: StochasticWeight")
 
 
 @pytest.mark.slow
