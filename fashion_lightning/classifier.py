@@ -70,7 +70,6 @@ class FashionClassifier(pl.LightningModule):
         cls,
         checkpoint_path: str | Path,
         map_location: str | torch.device | None = None,
-        hparams_file: None = None,
         strict: bool | None = None,
         weights_only: bool | None = None,
         **arguments: Any,
@@ -81,11 +80,10 @@ class FashionClassifier(pl.LightningModule):
         """
         if weights_only is False:
             raise UserError("weights_only: expected True or None, got False: nothing in a checkpoint is run")
-        if hparams_file is not None:
-            reason = "settings of the model are not read from a file; give them as arguments"
-            raise UserError(f"hparams_file: expected None, got {hparams_file}: {reason}")
         content = read(Path(checkpoint_path)).content
-        model = cls(**{"mirror_at_test": content.get("mirror_at_test", False), **arguments})
+        model = cls(**arguments)
+        if "mirror_at_test" not in arguments:
+            model.mirror_at_test = content.get("mirror_at_test", model.mirror_at_test)
         model.load_state_dict(content["state_dict"], strict=strict is not False)
         return model.to(map_location or "cpu")
 

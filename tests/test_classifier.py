@@ -199,15 +199,13 @@ def test_the_arguments_of_lightning_s_load_from_checkpoint(tmp_path):
     del weights["network.fc.bias"]
     torch.save({"state_dict": weights}, path)
     load = FashionClassifier.load_from_checkpoint
-    loaded = load(path, map_location=None, hparams_file=None, strict=False, weights_only=True, network=FashionCNN)
+    loaded = load(path, map_location=None, strict=False, weights_only=True, network=FashionCNN)
     assert torch.equal(loaded.network.fc.weight, model.network.fc.weight)
     for strict in (None, True):
         with pytest.raises(RuntimeError, match=r"Missing key.*fc\.bias"):
             load(path, strict=strict)
     with pytest.raises(ValueError, match="weights_only: expected True or None, got False: nothing"):
         load(path, weights_only=False)
-    with pytest.raises(ValueError, match=r"hparams_file: expected None, got h\.yaml: .* give them as arguments"):
-        load(path, hparams_file="h.yaml")
 
 
 def test_predictions_are_the_logits_of_the_test_images_in_the_order_of_the_file(tmp_path, data):
@@ -226,3 +224,15 @@ def test_refuses_a_label_smoothing_that_cannot_be(value):
         ValueError, match=rf"^--model\.label_smoothing: expected 0 or more, and less than 1, got {value}$"
     ):
         FashionClassifier(label_smoothing=value)
+
+
+class WithArguments(FashionClassifier):
+    def __init__(self, classes: int = 10):
+        super().__init__(network=lambda: FashionCNN(classes))
+
+
+def test_a_subclass_with_arguments_of_its_own_is_loaded(tmp_path, data):
+    fitter = trainer(tmp_path, max_steps=1)
+    fitter.fit(FashionClassifier(mirror_at_test=True), data)
+    fitter.save_checkpoint(tmp_path / "model.ckpt")
+    assert WithArguments.load_from_checkpoint(tmp_path / "model.ckpt", classes=10).mirror_at_test

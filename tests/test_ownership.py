@@ -5,10 +5,12 @@ import shutil
 import signal
 import socket
 import time
+from functools import partial
 from pathlib import Path
 
 import forked
 import pytest
+from pytorch_lightning.loggers.logger import DummyLogger
 
 from fashion_lightning import fit, runs, test
 from fashion_lightning.classifier import FashionClassifier
@@ -23,7 +25,8 @@ RUN = Path("lightning_logs/version_0")
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+    paths = [path for path in folder.rglob("*") if path.name != "fit.lock"]
+    return {path: path.read_bytes() if path.is_file() else b"" for path in paths}
 
 
 def sleep_in_step_5() -> None:
@@ -122,25 +125,61 @@ def test_a_folder_of_the_user_s_own_logger_has_one_fit_too(tiny_args, tmp_path):
         assert (
             f"lightning_logs/mine is in use by the fit with process id {os.getpid()}:" in (tmp_path / "err").read_text()
         )
-    assert list(folder.iterdir()) == []
+    assert contents(folder) == {}
     (folder / "config.yaml").write_text("trainer: {}\n")
     assert forked.run(tmp_path, [*tiny_args, "--trainer.logger", *flags]) == 2
-    assert "mine/config.yaml is of another program" in (tmp_path / "err").read_text()
+    assert "lightning_logs/mine are other files" in (tmp_path / "err").read_text()
     assert contents(folder) == {folder / "config.yaml": b"trainer: {}\n"}
 
 
-def test_a_lock_names_another_host_and_keeps_what_a_killed_holder_left(tmp_path, monkeypatch):
+def test_a_lock_names_another_host_and_leaves_that_of_another_fit(tmp_path, monkeypatch):
     run = Run(tmp_path)
-    run.lock.write_text("77 elsewhere\n")
-    with pytest.raises(KeyboardInterrupt), locked(run):
-        raise KeyboardInterrupt
-    assert run.lock.read_text() == "77 elsewhere\n"
+    run.lock.write_text("77 elsewhere\n")  # which a killed holder left
     with locked(run):
         assert run.lock.read_text() == f"{os.getpid()} {socket.gethostname()}\n"
         monkeypatch.setattr(socket, "gethostname", lambda: "here")
         with pytest.raises(UserError, match=rf"process id {os.getpid()} on \S+: wait"), locked(run):
             pass
     assert not run.lock.exists()
+    with locked(run):
+        run.lock.unlink()  # with the folder, after a start that failed
+        with locked(run):
+            pass
+        run.lock.write_text("of another fit that has made the folder again")
+    assert run.lock.exists()
+
+
+def test_a_closed_standard_input_is_no_other_fit(tiny_args, tmp_path):
+    assert forked.run(tmp_path, [*tiny_args, "--trainer.max_epochs", "1"], patch=partial(os.close, 0)) == 0
+
+
+class Own(DummyLogger):
+    """A user's own, whose folder is the current one, as of some services."""
+
+    @property
+    def save_dir(self) -> str:
+        return "."
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_files_beside_which_a_logger_writes_are_not_touched(fails, tiny_args, tmp_path):
+    for name in ("results.json", "metrics.csv", "config.yaml"):
+        (tmp_path / name).write_text(name)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    args = [*tiny_args, "--trainer.logger", f"{__name__}.Own"]
+    status = forked.run(tmp_path, args, patch=raise_in_training if fails else None)
+    assert status == (1 if fails else 0), (tmp_path / "err").read_text()
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    assert (tmp_path / RUN / "results.json").is_file() != fails
+
+
+def test_a_folder_given_to_a_logger_has_to_be_free(tiny_args, capsys):
+    Path("mine/version_3").mkdir(parents=True)
+    Path("mine/version_3/notes.txt").touch()
+    logger = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=.", "--trainer.logger.name=mine"]
+    with pytest.raises(SystemExit, match="2"):
+        fit.main([*tiny_args, *logger, "--trainer.logger.version=3"])
+    assert "--trainer.logger: expected a folder of its own, but in " in capsys.readouterr().err
 
 
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):

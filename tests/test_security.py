@@ -73,21 +73,21 @@ def test_load_from_checkpoint_does_not_run_it_either(canary, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("evaluation", "status"),
+    ("settings", "status"),
     [
-        ({"model.network": {"class_path": "spy.Network"}, "trainer.callbacks": "spy.Callback"}, 2),
-        ({"model.network": {"class_path": "fashion_lightning.networks.spy.Network"}}, 2),
-        ({"model.network": {"class_path": "fashion_lightning.networks.FashionCNN", "init_args": {"x": "spy.N"}}}, 2),
-        ({"trainer.precision": "32-true --trainer.callbacks spy.Callback"}, 2),
-        ({"data.data_dir": "elsewhere", "trainer.callbacks": "spy.Callback"}, 0),
-        ({"model.network": 7}, 0),
+        ({"model": {"network": {"class_path": "spy.Network"}}, "trainer": {"callbacks": "spy.Callback"}}, 2),
+        ({"model": {"network": {"class_path": "fashion_lightning.networks.spy.Network"}}}, 2),
+        ({"model": {"network": {"class_path": "fashion_lightning.FashionCNN", "init_args": {"x": "spy.N"}}}}, 2),
+        ({"trainer": {"precision": "32-true --trainer.callbacks spy.Callback"}}, 2),
+        ({"data": {"data_dir": "elsewhere"}, "trainer": {"callbacks": "spy.Callback"}}, 0),
+        ({"model": {"network": 7}, "trainer": []}, 0),
         ("--trainer.callbacks=spy.Callback", 0),
     ],
 )
-def test_settings_in_a_checkpoint_name_no_code(evaluation, status, trained, canary, tiny_args, tmp_path):
+def test_settings_in_a_checkpoint_name_no_code(settings, status, trained, canary, tiny_args, tmp_path):
     (tmp_path / "spy.py").write_text(f"open({str(canary)!r}, 'w')\n")
     content = torch.load(trained, weights_only=True)
-    content["callbacks"]["RunRecord"]["evaluation"] = evaluation
+    content["callbacks"]["RunRecord"]["settings"] = settings
     torch.save(content, tmp_path / "hostile.ckpt")
     data = tiny_args[: tiny_args.index("--data.batch_size")]
     assert forked.run(tmp_path, [*data, "--ckpt_path", "hostile.ckpt"], job="test") == status

@@ -371,10 +371,7 @@ NOT_TRAINED = "--model.mirror_at_test: .* the network is not trained on mirror i
             "--trainer.val_check_interval: expected at most 5, the batches of an epoch, or "
             "--trainer.check_val_every_n_epoch null, got 6",
         ),
-        (
-            ["--model.lr_scheduler=OneCycleLR", "--model.lr_scheduler.max_lr=1", "--model.lr_scheduler.total_steps=19"],
-            "--model.lr_scheduler.total_steps: expected 20 or more, the steps of the run, got 19",
-        ),
+        (["--trainer.limit_test_batches", "0.1"], "--trainer.limit_test_batches: expected 0.25 or more, got 0.1"),
     ],
 )
 def test_limits_that_the_data_cannot_meet_are_refused(tiny_args, capsys, flags, message):

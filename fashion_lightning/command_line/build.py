@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from jsonargparse import Namespace
 from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 
 from fashion_lightning.command_line import checks
@@ -51,9 +51,9 @@ class Curves(TensorBoardLogger):
 def fit(settings: Settings) -> Fit:
     made, start, flags = _instantiate(settings), settings.start, settings.config.trainer
     stop, text = stopping.SignalStop(), settings.yaml
-    run_record = record.RunRecord(text, settings.recipe, settings.evaluation, start.departures, flags.max_time)
-    # Unless the user names a logger, it is made with the run folder.
-    is_default = isinstance(made.trainer.logger, bool | None) and not flags.barebones
+    run_record = record.RunRecord(text, settings.recipe, start.departures, flags.max_time)
+    # The folder of these loggers is the run folder; others get one beside them, which is made with its logger.
+    is_folder_given = isinstance(next(iter(_as_list(made.trainer.logger)), None), TensorBoardLogger | CSVLogger)
     enabled = flags.enable_checkpointing is not False and not flags.fast_dev_run
     checkpoints = checkpointing.Checkpointing(stop, start.checkpoint, enabled)
     ours: list[pl.Callback] = [stop, run_record, Inspection(made.inspect, run_record)]
@@ -62,7 +62,7 @@ def fit(settings: Settings) -> Fit:
     trainer = _trainer(
         made,
         ours,
-        logger=DummyLogger() if is_default else made.trainer.logger,
+        logger=DummyLogger() if isinstance(made.trainer.logger, bool | None) else made.trainer.logger,
         plugins=[*_as_list(made.trainer.plugins), checkpoints.io],
         enable_checkpointing=of_user and flags.enable_checkpointing is not False,  # or Lightning adds one of its own
     )
@@ -71,9 +71,10 @@ def fit(settings: Settings) -> Fit:
     if not flags.fast_dev_run:
         checks.check_writable(start.run.folder if start.run else settings.root / LOGS)
     if _load(made.data, trainer):
-        checks.check_batches(trainer, made.model, made.data)
-    logger_of = functools.partial(_logger, made.trainer.logger, start) if is_default else None
-    owner = ownership.Ownership(settings.root, start.run, text, logger_of, stop)
+        checks.check_batches(trainer, made.data)
+    makes_folder = not is_folder_given and not flags.barebones
+    loggers_of = functools.partial(_loggers, made.trainer.logger, start) if makes_folder else None
+    owner = ownership.Ownership(settings.root, start.run, text, loggers_of, stop)
     is_resume, evaluate_test = settings.config.resume, settings.config.evaluate_test
     return Fit(trainer, made.model, made.data, run_record, checkpoints, start, owner, is_resume, evaluate_test)
 
@@ -128,14 +129,14 @@ def _trainer(made: Namespace, callbacks: list[pl.Callback], **arguments: Any) ->
     return trainer
 
 
-def _logger(chosen: bool | None, start: Start, run: Run) -> Logger:
-    """Of the folder of `run`, which is new or the one to resume."""
-    if chosen is False:
-        return RunFolder(run)
+def _loggers(chosen: Logger | list[Logger] | bool | None, start: Start, run: Run) -> list[Logger]:
+    """The user's, if any, after that of the folder of `run`, which is new or the one to resume."""
+    if chosen is not True and chosen is not None:
+        return [RunFolder(run), *(_as_list(chosen) if chosen else [])]
     # What an interrupted run has logged after its last checkpoint is dropped.
     purge: dict[str, Any] = {"purge_step": start.first_step} if start.run else {}
     folder: dict[str, Any] = {"save_dir": run.folder.parent, "name": "", "version": run.folder.name}
-    return Curves(**folder, default_hp_metric=False, **purge)
+    return [Curves(**folder, default_hp_metric=False, **purge)]
 
 
 def _load(data: pl.LightningDataModule, trainer: pl.Trainer) -> bool:

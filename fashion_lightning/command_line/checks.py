@@ -1,6 +1,5 @@
 """What would go wrong in a job, found before any process is started, and most of it before any data is loaded."""
 
-import math
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder
+from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
 from fashion_lightning.augmentation import Augmentation
@@ -25,6 +25,9 @@ def check_objects(trainer: pl.Trainer, model: FashionClassifier, data: FashionMN
         raise UserError(f"--data.batch_size: expected {expected}, got {data.batch_size}")
     if trainer.precision == "16-true" and trainer.strategy.root_device.type == "cpu":
         raise UserError("--trainer.precision: expected bf16-true on a CPU, got 16-true, which is slow there")
+    if isinstance(trainer.strategy, FSDPStrategy | DeepSpeedStrategy | ModelParallelStrategy):
+        got = type(trainer.strategy).__name__
+        raise UserError(f"--trainer.strategy: expected one with whole networks, as ddp, got {got}, which divides them")
     check_trainer(trainer)
     _check_intervals(trainer)
     _check_network(trainer, model)
@@ -40,9 +43,10 @@ def check_training(trainer: pl.Trainer, model: FashionClassifier, data: FashionM
         _check_step(model, device)
 
 
-def check_batches(trainer: pl.Trainer, model: FashionClassifier, data: FashionMNISTDataModule) -> None:
-    """Raises UserError if the data have too few batches for the trainer's limits, or too many for the schedule."""
+def check_batches(trainer: pl.Trainer, data: FashionMNISTDataModule) -> None:
+    """Raises UserError if the data have too few batches for the trainer's limits."""
     counts = {"train": len(data.train_dataloader()), "val": len(data.val_dataloader())}
+    counts["test"] = min(len(data.evaluation_dataloader(split)) for split in data.splits)  # its limit is of every split
     for split, count in counts.items():
         limit = getattr(trainer, f"limit_{split}_batches")
         if isinstance(limit, float) and count and 0 < limit * count < 1:
@@ -53,12 +57,6 @@ def check_batches(trainer: pl.Trainer, model: FashionClassifier, data: FashionMN
     if isinstance(interval, int) and is_by_epoch and 0 < batches < interval:
         expected = f"at most {batches}, the batches of an epoch, or --trainer.check_val_every_n_epoch null"
         raise UserError(f"--trainer.val_check_interval: expected {expected}, got {interval}")
-    schedule = model.configure_optimizers()["lr_scheduler"]["scheduler"]
-    epochs, steps = trainer.max_epochs or 0, -(-batches // trainer.accumulate_grad_batches)
-    planned = min(limit for limit in (trainer.max_steps, epochs * steps, math.inf) if limit >= 0)
-    if isinstance(schedule, torch.optim.lr_scheduler.OneCycleLR) and schedule.total_steps < planned < math.inf:
-        expected = f"{planned} or more, the steps of the run"
-        raise UserError(f"--model.lr_scheduler.total_steps: expected {expected}, got {schedule.total_steps}")
 
 
 def _check_intervals(trainer: pl.Trainer) -> None:
@@ -129,7 +127,8 @@ def _check_callbacks(trainer: pl.Trainer, data: FashionMNISTDataModule) -> None:
     splits = ("train", "val") if data.val_fraction and trainer.limit_val_batches else ("train",)
     of_epoch = [f"{split}/{name}" for split in splits for name in ("loss", "accuracy")]
     for callback in callbacks:
-        known = of_epoch if isinstance(callback, EarlyStopping) else [*of_epoch, "train/loss_step", "lr"]
+        more = [] if isinstance(callback, EarlyStopping) else ["train/loss_step", "epoch", "step", "lr"]
+        known = [*of_epoch, *more]
         monitor = getattr(callback, "monitor", None)
         if monitor not in (None, *known):
             expected = f"{type(callback).__name__}.monitor: expected one of {', '.join(known)}"

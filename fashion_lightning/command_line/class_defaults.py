@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import pkgutil
+import threading
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace, _typehints
 from fashion_lightning.errors import UserError
 
 DISCARD = "discard_init_args_on_class_path_change"
+REPLACING = threading.Lock()  # two commands may be run in threads of one process
 Specs = dict[str, dict[str, Any]]  # key of a setting to the class and its arguments, as in YAML
 
 
@@ -77,12 +79,13 @@ def _stand_in(class_path: str) -> str:
 
 @contextlib.contextmanager
 def _discarding_all() -> Iterator[None]:
-    original = getattr(_typehints, DISCARD)
-    setattr(_typehints, DISCARD, _discard_all)
-    try:
-        yield
-    finally:
-        setattr(_typehints, DISCARD, original)
+    with REPLACING:
+        original = getattr(_typehints, DISCARD)
+        setattr(_typehints, DISCARD, _discard_all)
+        try:
+            yield
+        finally:
+            setattr(_typehints, DISCARD, original)
 
 
 def _discard_all(parser_or_action: Any, prev_val: Any, value: Any) -> None:

@@ -59,14 +59,17 @@ def run(job: str, page: str, args: list[str] | None) -> Any:
         from fashion_lightning.command_line import build, processes, settings  # seconds that `--help` does not wait
 
         make: Callable[[settings.Settings], Any] = {"fit": build.fit, "test": build.test, "predict": build.predict}[job]
-        with _output():
-            try:
-                prepared = make(settings.resolve(job, args))
-            except UserError:
-                raise
-            except (MisconfigurationException, *OF_SETTINGS) as error:  # until here
-                raise UserError(explain(str(error))) from error
-        return processes.run(_work, prepared)
+        with contextlib.ExitStack() as threads:
+            with _output():
+                try:
+                    resolved = settings.resolve(job, args)
+                    threads.enter_context(processes.one_thread_before_a_fork(resolved.config.trainer.strategy))
+                    prepared = make(resolved)
+                except UserError:
+                    raise
+                except (MisconfigurationException, *OF_SETTINGS) as error:  # until here
+                    raise UserError(explain(str(error))) from error
+            return processes.run(_work, prepared)
 
 
 def _work(job: Any) -> Any:

@@ -6,7 +6,6 @@ does the whole job, like those that ddp starts.
 
 import contextlib
 import logging
-import multiprocessing
 import os
 import pickle
 import signal
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+import torch
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from torch.multiprocessing.spawn import ProcessExitedException
 
@@ -42,14 +42,27 @@ def run(work: Callable[[Any], Any], job: Any) -> Any:
             raise SystemExit(error.exit_code) from None  # the process has said why
         raise WorkError(f"{error.signal_name} ended a process") from error
     finally:
-        for child in multiprocessing.active_children():
-            child.kill()
+        launcher.kill(signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def one_thread_before_a_fork(strategy: Any) -> Iterator[None]:
+    """A forked process would wait for ever for the threads that PyTorch has started before."""
+    before = torch.get_num_threads()
+    if str(strategy).startswith(("ddp_fork", "ddp_notebook")):
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _work_in_child(work: Callable[[Any], Any], pickled: bytes) -> Any:
     os.setpgrp()  # Ctrl-C is then passed on once, and does not come from the terminal as well
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a forked process has the handlers of the one that waits
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if threads := os.environ.get("OMP_NUM_THREADS"):  # or else Lightning sets a number
+        torch.set_num_threads(int(threads))
     job = pickle.loads(pickled)
     strategy = job.trainer.strategy
     strategy._launcher = None  # this is one of the processes already

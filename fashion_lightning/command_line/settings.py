@@ -9,10 +9,10 @@ import sys
 from argparse import ArgumentError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import yaml
 from jsonargparse import ActionConfigFile, Namespace
 from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
@@ -51,18 +51,9 @@ class Settings:
         return "+".join(stem for stem in stems if stem != "config")
 
     @property
-    def evaluation(self) -> dict[str, Any]:
-        """What an evaluation of the network depends on beside its weights, as plain values."""
-        network = self.config.model.network.as_dict()
-        return {"model.network": network, "trainer.precision": self.config.trainer.precision}
-
-    @property
     def yaml(self) -> str:
         """What to train, without where to start: content of a run's `config.yaml`."""
-        config = self.config.clone()
-        config.pop("resume", None)
-        config.ckpt_path = None
-        return self.parser.dump(config, skip_unset=False)
+        return _yaml(self.parser, self.config)
 
 
 def resolve(job: str, args: list[str] | None) -> Settings:
@@ -75,14 +66,15 @@ def resolve(job: str, args: list[str] | None) -> Settings:
     config = _parse(parser, args)
     root = Path(config.trainer.default_root_dir or ".")
     checkpoint, run = starting.find(job, config, root)
-    kept = ["--config", str(run.config)] if run and run.config.is_file() else []  # of the run or the checkpoint
-    if checkpoint and job != "fit":
-        kept += starting.flags_of_evaluation(checkpoint)
-    departures: tuple[str, ...] = ()
-    if kept:
-        source = run.config if run and run.config.is_file() else config.ckpt_path
-        before, config = _parse_kept(parser, kept, source), _parse(parser, [*kept, *args])
-        departures = starting.departures(before, config)
+    of_run = ["--config", str(run.config)] if run and run.config.is_file() else []
+    of_checkpoint = starting.flags_of_evaluation(checkpoint) if checkpoint and job != "fit" else []
+    before = checkpoint.part(*starting.RECORDED) if checkpoint else {}
+    if of_run or of_checkpoint:
+        kept = _parse_kept(parser, of_run, of_checkpoint, config.ckpt_path)
+        before = yaml.safe_load(_yaml(parser, kept)) if of_run else before
+        config = _parse(parser, [*of_run, *of_checkpoint, *args])
+    compared = starting.COMPARED if of_run or job == "fit" else starting.OF_EVALUATION
+    departures = starting.departures(before, yaml.safe_load(_yaml(parser, config)), compared)
     if job == "fit":
         starting.check_resume(checkpoint, departures)
     elif checkpoint:
@@ -109,7 +101,7 @@ def _make_parser(job: str) -> LightningArgumentParser:
     parser.add_class_arguments(InspectionParts, "inspect")
     start_help = "Checkpoint to start from: best, last, run:N or a path."
     parser.add_argument("--ckpt_path", type=str | None, default=None, help=start_help)
-    test_help = "Whether fit evaluates the test set at its end."
+    test_help = "Whether fit evaluates the test set at its end; of no meaning to other commands."
     parser.add_argument("--evaluate_test", type=bool, default=True, help=test_help)
     if job == "fit":
         parser.add_argument("--resume", action="store_true", help="Resume the newest run from its last checkpoint.")
@@ -120,10 +112,22 @@ def _make_parser(job: str) -> LightningArgumentParser:
     return parser
 
 
-def _parse_kept(parser: LightningArgumentParser, kept: list[str], source: Path | str) -> Namespace:
+def _yaml(parser: LightningArgumentParser, config: Namespace) -> str:
+    config = config.clone()
+    config.pop("resume", None)
+    config.ckpt_path = None
+    return parser.dump(config, skip_unset=False)
+
+
+def _parse_kept(
+    parser: LightningArgumentParser, of_run: list[str], of_checkpoint: list[str], checkpoint: str
+) -> Namespace:
     """Raises UserError, which names the file that is wrong and not a flag."""
+    source = of_run[-1] if of_run else checkpoint
     try:
-        return _parse(parser, kept)
+        kept = _parse(parser, of_run)
+        source = checkpoint
+        return _parse(parser, [*of_run, *of_checkpoint]) if of_checkpoint else kept
     except UserError as error:
         remedy = "mend that file, or move it away and name a checkpoint and the flags of the run"
         raise UserError(f"cannot use the settings in {source}: {error}; {remedy}") from error

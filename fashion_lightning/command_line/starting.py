@@ -3,6 +3,7 @@
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import Namespace
@@ -17,11 +18,12 @@ from fashion_lightning.storage.run_folders import Run, find_checkpoint, newest_r
 # Where classes are looked for by name.
 MODULES = (torch.optim, torch.optim.lr_scheduler, networks, augmentation, schedules)
 COMPARED = ("seed_everything", "model.", "data.", "trainer.")
+OF_EVALUATION = ("model.network", "model.mirror_at_test", "data.val_fraction", "data.split_seed", "trainer.precision")
 NOT_COMPARED = ("data.seed", "trainer.default_root_dir")  # the first is linked to seed_everything
 # Of a run that is resumed: its optimiser state, or its best validation accuracy, would be of something else.
 FIXED = ("--model.optimizer", "--model.lr_scheduler", "--model.mirror_at_test")
 
-EVALUATION = ("callbacks", "RunRecord", "evaluation")  # `Settings.evaluation` in checkpoints of a run
+RECORDED = ("callbacks", "RunRecord", "settings")  # where checkpoints of a run hold its settings as plain values
 
 
 def find(job: str, config: Namespace, root: Path) -> tuple[Checkpoint | None, Run | None]:
@@ -57,6 +59,9 @@ def check_resume(checkpoint: Checkpoint | None, changed: tuple[str, ...]) -> Non
         return
     if not checkpoint.content.keys() >= TRAINING_STATE:
         raise UserError(f"{checkpoint.path} holds weights but no training state: expected a checkpoint of a fit")
+    if not checkpoint.part(*RECORDED) and not run_of(checkpoint.path):
+        unknown = f"{checkpoint.path} does not say with which settings it was trained"
+        warnings.warn(f"{unknown}: make sure that the flags are the same", stacklevel=2)
     for line in changed:
         if line.startswith(FIXED):
             remedy = "drop that flag, or start a new run"
@@ -69,8 +74,10 @@ def check_resume(checkpoint: Checkpoint | None, changed: tuple[str, ...]) -> Non
 
 def flags_of_evaluation(checkpoint: Checkpoint) -> list[str]:
     """For what the checkpoint says of its evaluation. Nothing that it names is imported but networks of ours."""
-    names, recorded = ["model.network", "trainer.precision"], checkpoint.part(*EVALUATION)
-    values = {name: recorded[name] for name in names if name in recorded}
+    values: dict[str, Any] = {"model.network": checkpoint.part(*RECORDED, "model", "network")}
+    trainer = checkpoint.part(*RECORDED, "trainer")
+    if "precision" in trainer:
+        values["trainer.precision"] = trainer["precision"]
     module, _, name = str(_class_of_network(checkpoint)).rpartition(".")
     if module not in (fashion_lightning.__name__, networks.__name__) or name not in vars(networks):
         values.pop("model.network", None)
@@ -83,37 +90,46 @@ def flags_of_evaluation(checkpoint: Checkpoint) -> list[str]:
 
 def check_network(checkpoint: Checkpoint, config: Namespace) -> None:
     """Raises UserError if the checkpoint names another class of network than the settings."""
-    name, now = _class_of_network(checkpoint), config.model.network.class_path
-    if name and name != now:
-        arguments = checkpoint.part(*EVALUATION, "model.network", "init_args").items()
+    name, now = _class_of_network(checkpoint), getattr(config.model.network, "class_path", None)
+    if name and now and name != now:  # a function that makes a network has no class
+        arguments = checkpoint.part(*RECORDED, "model", "network", "init_args").items()
         flags = "".join(f" --model.network.{argument} {value}" for argument, value in arguments)
         remedy = f"if you trust its code, add --model.network {name}{flags}"
         raise UserError(f"{checkpoint.path} is of another network than {now}: {remedy}")
 
 
 def _class_of_network(checkpoint: Checkpoint) -> str | None:
-    return checkpoint.part(*EVALUATION, "model.network").get("class_path")
+    return checkpoint.part(*RECORDED, "model", "network").get("class_path")
 
 
-def departures(of_run: Namespace, config: Namespace) -> tuple[str, ...]:
-    """Settings that differ from those of the run; of a class that was changed, no arguments."""
-    keys = [key for key in vars(config.as_flat()) if key.startswith(COMPARED) and key not in NOT_COMPARED]
-    differ = [key for key in keys if config[key] != of_run.get(key)]
+def departures(before: dict[str, Any], now: dict[str, Any], compared: tuple[str, ...]) -> tuple[str, ...]:
+    """Settings that differ from those before, if these are known; of a class that was changed, no arguments."""
+    new, flat = _flat(now), _flat(before)
+    old = {key: flat.get(key, flat.get(f"{key}.class_path")) for key in new}
+    differ = [key for key in new if key.startswith(compared) and key not in NOT_COMPARED and new[key] != old[key]]
     classes = tuple(key.removesuffix("class_path") for key in differ if key.endswith(".class_path"))
     lines = []
-    for key in differ:
+    for key in differ if before else []:
         if key.endswith(".class_path") or not key.startswith(classes):
-            key = key.removesuffix(".class_path")
-            now, before = _typed(config[key]), _typed(of_run.get(key))
-            lines.append(f"--{key.replace('.init_args.', '.')}: {now}, in the run: {before}")
+            flag = key.removesuffix(".class_path").replace(".init_args.", ".")
+            lines.append(f"--{flag}: {_typed(new[key])}, in the run: {_typed(old[key])}")
     return tuple(lines)
+
+
+def _flat(settings: dict[str, Any], group: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{group}{name}.") if isinstance(value, dict) else {f"{group}{name}": value}
+    return flat
 
 
 def _typed(value: object) -> str:
     """A value as on a command line, and of an object its class: by name where that is enough."""
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return f"[{', '.join(map(_typed, value))}]"
-    if isinstance(value, Namespace) and "class_path" in value:
-        name = value.class_path.rpartition(".")[2]
-        return name if any(name in vars(module) for module in MODULES) else value.class_path
+    if isinstance(value, dict) and "class_path" in value:
+        return _typed(value["class_path"])
+    name = str(value).rpartition(".")[2]
+    if isinstance(value, str) and any(name in vars(module) for module in MODULES):
+        return name
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

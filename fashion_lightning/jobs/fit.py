@@ -69,7 +69,8 @@ class Fit:
         if not run or not found or not self.start.is_end(found.get("steps"), trainer.max_epochs, trainer.max_steps):
             return None
         if trainer.is_global_zero:
-            print(f"resume      nothing: {run.folder} is finished; to train it longer: --trainer.max_epochs N")
+            limit = "max_steps" if 0 <= trainer.max_steps <= self.start.first_step else "max_epochs"
+            print(f"resume      nothing: {run.folder} is finished; to train it longer: --trainer.{limit} N")
             results.print_card(found, run)
         return found
 

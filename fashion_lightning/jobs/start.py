@@ -7,8 +7,9 @@ from torch import nn
 from fashion_lightning.storage.checkpoints import Checkpoint
 from fashion_lightning.storage.run_folders import Run
 
-# Where an evaluation is done makes no difference but to last bits.
-PLACES = ("--trainer.accelerator", "--trainer.devices", "--trainer.num_nodes", "--trainer.strategy")
+# Where and how an evaluation is done makes no difference but to last bits; that the data are the same is checked.
+PLACES = tuple(f"--trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy"))
+PLACES += ("--data.data_dir", "--data.eval_batch_size")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ CHARTS = {name: ["Multiline", [f"^{tag}$" for tag in tags]] for name, tags in TA
 # Of the Trainer's settings, those that a result may depend on, and of the data's, those that it does not depend on.
 TRAINER = ["max_epochs", "max_steps", "check_val_every_n_epoch", "precision"]
 TRAINER += ["accumulate_grad_batches", "gradient_clip_val", "limit_train_batches"]
-NOT_OF_TRAINING = ("data_dir", "eval_batch_size", "verify", "seed")
+NOT_OF_TRAINING = ("data_dir", "eval_batch_size", "verify", "seed", "match_checkpoint")
 
 
 def writer_of(trainer: Trainer) -> SummaryWriter | None:

@@ -8,6 +8,7 @@ import socket
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 from fashion_lightning.errors import UserError
 from fashion_lightning.storage.run_folders import Run
@@ -20,23 +21,16 @@ UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 def locked(run: Run) -> Iterator[None]:
     """Raises UserError, which names the process that works in the folder, if there is one.
 
-    The file that is locked is removed at the end. One that a killed process left stays if the work fails, so that the
-    folder is as it was.
+    The file that is locked is removed at the end.
     """
     descriptor = _wait_for_lock(run)
-    left = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
     try:
-        _write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
         yield
-    except BaseException:
-        if left and run.lock.exists():
-            _write(descriptor, left)
-        else:
-            run.lock.unlink(missing_ok=True)
-        raise
-    else:
-        run.lock.unlink(missing_ok=True)
     finally:
+        if _is_at(run.lock, descriptor):  # and not of a fit that has made the folder again
+            run.lock.unlink()
         os.close(descriptor)
 
 
@@ -54,7 +48,8 @@ def is_locked(run: Run) -> bool:
 def _wait_for_lock(run: Run) -> int:
     """A descriptor of the locked file."""
     for seconds in (SECONDS_TO_WAIT, 0):
-        if descriptor := _lock(run):
+        descriptor = _lock(run)
+        if descriptor is not None:
             return descriptor
         time.sleep(seconds)
     raise UserError(f"{run.folder} is in use by {_holder(run)}: wait for it or stop it, or start a new run")
@@ -73,9 +68,9 @@ def _lock(run: Run) -> int | None:
     descriptor = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), os.stat(run.lock)):
+        if _is_at(run.lock, descriptor):  # a holder removes the file when it ends
             return descriptor
-    except (BlockingIOError, FileNotFoundError):  # a holder removes the file when it ends
+    except BlockingIOError:
         pass
     except OSError as error:
         if error.errno in UNSUPPORTED:
@@ -87,6 +82,8 @@ def _lock(run: Run) -> int | None:
     return None
 
 
-def _write(descriptor: int, content: bytes) -> None:
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, content, 0)
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

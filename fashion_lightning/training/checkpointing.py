@@ -59,6 +59,7 @@ class Checkpointing(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._has_trained = True
+        self._weights = {}
         self._is_validated = False  # since the newest checkpoint
         self._new_best: dict[str, Any] | None = None  # state of this callback, if they are the best so far
         self._last_step, self._last_time = trainer.global_step, time.monotonic()  # of the newest checkpoint

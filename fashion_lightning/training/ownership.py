@@ -16,18 +16,26 @@ from fashion_lightning.storage.whole_files import PART, replacing
 from fashion_lightning.training.stopping import SignalStop
 
 # What is made, replaced or removed in a run folder before the first step.
-FILES_OF_A_START = ("*.yaml", "*.csv", "*.json", "events.*", "figures/*.png", f"checkpoints/*{PART}")
+FILES_OF_A_START = [
+    *("config.yaml", "hparams.yaml", "metrics.csv", "results.json", "previous_results.json"),
+    *("events.out.tfevents.*", "figures/*.png", f"checkpoints/*{PART}"),
+]
 
 
 class Ownership:
-    """Takes the folder of a run, makes that of a new one, and gives the trainer the logger that writes into it."""
+    """Takes the folder of a run, makes that of a new one, and gives the trainer the loggers that write into it."""
 
     def __init__(
-        self, root: Path, resumed: Run | None, config: str, logger_of: Callable[[Run], Logger] | None, stop: SignalStop
+        self,
+        root: Path,
+        resumed: Run | None,
+        config: str,
+        loggers_of: Callable[[Run], list[Logger]] | None,
+        stop: SignalStop,
     ) -> None:
         self._root, self._resumed, self._stop = root, resumed, stop
         self._config = config  # content of `config.yaml`, which marks the folder
-        self._logger_of = logger_of  # None: the trainer has loggers of the user's own, and the folder is theirs
+        self._loggers_of = loggers_of  # None: the folder is that of a logger that the trainer has
 
     @contextlib.contextmanager
     def during(self, trainer: Trainer, model: LightningModule, first_step: int) -> Iterator[None]:
@@ -55,15 +63,15 @@ class Ownership:
             if not run.is_ours:
                 with replacing(run.config) as stream:
                     stream.write(self._config.encode())
-            if self._logger_of:
-                trainer.logger = self._logger_of(run)
+            if self._loggers_of:
+                trainer.loggers = self._loggers_of(run)
             yield
 
     def _take_folder(self, trainer: Trainer) -> tuple[Run | None, list[Path]]:
         """The run, if a folder is written at all, and what was made for it, the inner folder first."""
-        if self._logger_of and self._resumed:
+        if self._loggers_of and self._resumed:
             return self._resumed, []
-        if self._logger_of:
+        if self._loggers_of:
             around = _missing(self._root / LOGS)
             run = make_run(self._root)
             return run, [run.folder, *around]
@@ -71,8 +79,9 @@ class Ownership:
         if not log_dir:
             return None, []
         run = Run(Path(log_dir))
-        if run.config.exists() and not run.is_ours:
-            raise UserError(f"--trainer.logger: expected a folder of its own, but {run.config} is of another program")
+        others = [path for path in run.folder.glob("*") if path != run.lock]
+        if others and not run.is_ours:
+            raise UserError(f"--trainer.logger: expected a folder of its own, but in {run.folder} are other files")
         made = _missing(run.folder)
         run.folder.mkdir(parents=True, exist_ok=True)
         if made:  # it is not empty only because it is marked

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar, Timer
 from pytorch_lightning.loggers import CSVLogger
@@ -77,23 +78,18 @@ class RunRecord(Timer):
     and rows are part of a checkpoint, so that they continue in a resumed run. It stops training like Lightning's Timer.
 
     Args:
-        config: Content of `config.yaml`.
+        config: Content of `config.yaml`, YAML.
         recipe: Its name, empty for the defaults.
-        evaluation: Plain values that an evaluation of the network depends on, which checkpoints keep.
         departures: Settings that a resume changes.
         duration: Training stops after it.
     """
 
     def __init__(
-        self,
-        config: str,
-        recipe: str,
-        evaluation: dict[str, Any],
-        departures: tuple[str, ...],
-        duration: str | timedelta | dict[str, int] | None,
+        self, config: str, recipe: str, departures: tuple[str, ...], duration: str | timedelta | dict[str, int] | None
     ) -> None:
         super().__init__(duration)
-        self.config, self.recipe, self._evaluation, self._departures = config, recipe, evaluation, departures
+        self.config, self.recipe, self._departures = config, recipe, departures
+        self._settings = yaml.safe_load(config)  # plain values, by which a checkpoint outside its run is evaluated
         self.run: Run | None = None  # and stays None where Lightning keeps no run folder (`fast_dev_run`)
         self.rows: list[dict[str, Any]] = []  # of COLUMNS; a value is None where nothing was measured
         self._images = 0  # trained on, in all epochs
@@ -101,7 +97,7 @@ class RunRecord(Timer):
 
     def state_dict(self) -> dict[str, Any]:
         own = {"rows": self.rows, "images": self._images, "validation": self._validation, "config": self.recipe}
-        return {**super().state_dict(), **own, "evaluation": self._evaluation}
+        return {**super().state_dict(), **own, "settings": self._settings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
