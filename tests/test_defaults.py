@@ -2,6 +2,7 @@
 
 import inspect
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from conftest import ROOT
 from torch.optim import Adam, AdamW, Optimizer, lr_scheduler
 
 from fashion_lightning import augmentation, fit, networks, schedules
+from fashion_lightning.command_line import class_defaults
 from fashion_lightning.command_line.settings import resolve
 from fashion_lightning.errors import UserError
 
@@ -336,3 +338,12 @@ def test_recipes_have_what_they_say_and_the_defaults_of_their_classes(recipe):
             modules = (networks, torch.optim, schedules, augmentation)
             cls = next(getattr(module, name) for module in modules if hasattr(module, name))
             assert arguments(resolved[key]) == own(cls) | said[key].get("init_args", {})
+
+
+def test_commands_in_threads_do_not_share_what_is_replaced():
+    replaced = class_defaults._typehints.discard_init_args_on_class_path_change
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(model, ["--model.optimizer AdamW", ""] * 6))
+    assert {settings.optimizer.init_args.weight_decay for settings in found[::2]} == {0.01}
+    assert {settings.optimizer.init_args.lr for settings in found[1::2]} == {0.01}
+    assert class_defaults._typehints.discard_init_args_on_class_path_change is replaced

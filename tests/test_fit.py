@@ -136,7 +136,8 @@ def test_the_test_set_can_be_left_alone(tiny_args, monkeypatch, capsys):
     assert "\ntest " not in card
     resumed = fit.main(["--resume", "--trainer.max_epochs", "2"])  # it is a setting of the run
     assert "test" not in resumed
-    later = test.main([])
+    Path("link").symlink_to(tiny_args[1])
+    later = test.main(["--data.data_dir", "link"])  # the same data
     assert later["test"]["images"] == 203
     saved = json.loads(Path("lightning_logs/version_0/results.json").read_text())
     assert list(saved)[:3] == ["train", "val", "test"]

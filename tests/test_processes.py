@@ -207,6 +207,15 @@ def test_processes_that_multiprocessing_starts_leave_the_same_run(strategy, numb
     assert table == [line for line in (tmp_path / strategy / "out").read_text().splitlines() if line in table]
 
 
+@pytest.mark.parametrize("strategy", ["ddp_fork", pytest.param("ddp_notebook", marks=pytest.mark.slow)])
+def test_a_fork_does_not_wait_for_threads_that_it_does_not_have(strategy, numbered, run_module, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    more = ["--trainer.max_steps", "2", "--trainer.devices", "2", "--trainer.strategy", strategy]
+    done = run_module("fit", *numbered, *more)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "device   cpu (2 threads, 2 processes)\n" in done.stdout
+
+
 def hide() -> None:
     """Gives the model what cannot be pickled."""
     from fashion_lightning.classifier import FashionClassifier

@@ -213,6 +213,7 @@ def test_a_finished_run_is_said_to_be_finished(fit_args, tmp_path):
         assert forked.run(tmp_path, args) == 0, (tmp_path / "err").read_text()
         printed = (tmp_path / "out").read_text()
         assert printed.startswith("resume      nothing: lightning_logs/version_0 is finished; to train it longer: ")
+        assert f"--trainer.{'max_steps' if '--trainer.max_steps' in more else 'max_epochs'} N\n" in printed
         assert printed.split("\n\n")[-2:] == card
         assert files(run) == before
 

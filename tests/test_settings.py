@@ -5,17 +5,21 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 
 from fashion_lightning import fit, test
 from fashion_lightning.augmentation import Augmentation
 from fashion_lightning.classifier import FashionClassifier
-from fashion_lightning.command_line.checks import check_output, warn_of_mirrors
+from fashion_lightning.command_line.checks import check_objects, check_output, warn_of_mirrors
 from fashion_lightning.command_line.settings import resolve
+from fashion_lightning.data.module import FashionMNISTDataModule
+from fashion_lightning.errors import UserError
 from fashion_lightning.jobs.start import Start
 from fashion_lightning.storage.run_folders import MARK
 
@@ -351,11 +355,19 @@ class Logging(Callback):
     "callbacks",
     [
         [{"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}}],
+        [{"class_path": "ModelCheckpoint", "init_args": {"monitor": "step", "mode": "max"}}],
         [{"class_path": "EarlyStopping", "init_args": {"monitor": "own"}}, {"class_path": "test_settings.Logging"}],
     ],
 )
 def test_what_is_logged_may_be_monitored(tiny_args, callbacks):
     fit.main([*tiny_args, f"--trainer.callbacks={json.dumps(callbacks)}", "--trainer.max_epochs", "1"])
+
+
+@pytest.mark.parametrize("strategy", [FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy])
+def test_strategies_that_divide_a_network_are_refused(strategy):
+    trainer = SimpleNamespace(strategy=strategy.__new__(strategy), world_size=1, precision="32-true")
+    with pytest.raises(UserError, match=f"--trainer.strategy: expected .* got {strategy.__name__}, which divides"):
+        check_objects(trainer, FashionClassifier(), FashionMNISTDataModule())
 
 
 NOT_TRAINED = "--model.mirror_at_test: .* the network is not trained on mirror images, and loses accuracy"
