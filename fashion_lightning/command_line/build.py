@@ -54,6 +54,7 @@ def fit(settings: Settings) -> Fit:
     run_record = record.RunRecord(text, settings.recipe, start.departures, flags.max_time)
     # The folder of these loggers is the run folder; others get one beside them, which is made with its logger.
     is_folder_given = isinstance(next(iter(_as_list(made.trainer.logger)), None), TensorBoardLogger | CSVLogger)
+    makes_folder = not is_folder_given and not flags.barebones
     enabled = flags.enable_checkpointing is not False and not flags.fast_dev_run
     checkpoints = checkpointing.Checkpointing(stop, start.checkpoint, enabled)
     ours: list[pl.Callback] = [stop, run_record, Inspection(made.inspect, run_record)]
@@ -62,7 +63,7 @@ def fit(settings: Settings) -> Fit:
     trainer = _trainer(
         made,
         ours,
-        logger=DummyLogger() if isinstance(made.trainer.logger, bool | None) else made.trainer.logger,
+        logger=DummyLogger() if makes_folder and isinstance(made.trainer.logger, bool | None) else made.trainer.logger,
         plugins=[*_as_list(made.trainer.plugins), checkpoints.io],
         enable_checkpointing=of_user and flags.enable_checkpointing is not False,  # or Lightning adds one of its own
     )
@@ -72,7 +73,6 @@ def fit(settings: Settings) -> Fit:
         checks.check_writable(start.run.folder if start.run else settings.root / LOGS)
     if _load(made.data, trainer):
         checks.check_batches(trainer, made.data)
-    makes_folder = not is_folder_given and not flags.barebones
     loggers_of = functools.partial(_loggers, made.trainer.logger, start) if makes_folder else None
     owner = ownership.Ownership(settings.root, start.run, text, loggers_of, stop)
     is_resume, evaluate_test = settings.config.resume, settings.config.evaluate_test

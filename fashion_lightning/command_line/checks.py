@@ -46,7 +46,8 @@ def check_training(trainer: pl.Trainer, model: FashionClassifier, data: FashionM
 def check_batches(trainer: pl.Trainer, data: FashionMNISTDataModule) -> None:
     """Raises UserError if the data have too few batches for the trainer's limits."""
     counts = {"train": len(data.train_dataloader()), "val": len(data.val_dataloader())}
-    counts["test"] = min(len(data.evaluation_dataloader(split)) for split in data.splits)  # its limit is of every split
+    # The limit of the test is one of every split. No loader of the test set is made before training has ended.
+    counts["test"] = -(-min(map(len, data.splits.values())) // (data.eval_batch_size * trainer.world_size))
     for split, count in counts.items():
         limit = getattr(trainer, f"limit_{split}_batches")
         if isinstance(limit, float) and count and 0 < limit * count < 1:
