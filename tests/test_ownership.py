@@ -149,6 +149,32 @@ def test_a_lock_names_another_host_and_leaves_that_of_another_fit(tmp_path, monk
     assert run.lock.exists()
 
 
+def end_another_fit_while_this_one_starts() -> None:
+    from fashion_lightning.command_line import build
+
+    make = build.fit
+
+    def fit(settings):
+        os.utime(Run(RUN).last, ns=(0, 1))
+        return make(settings)
+
+    build.fit = fit
+
+
+def test_a_checkpoint_that_was_replaced_meanwhile_is_not_resumed(killed, tmp_path):
+    folder, args = killed
+    shutil.copytree(folder, tmp_path / "resumed")
+    before = contents(tmp_path / "resumed" / RUN)
+    patch = end_another_fit_while_this_one_starts
+    assert forked.run(tmp_path / "resumed", [*args, "--resume"], patch=patch) == 2
+    error = (tmp_path / "resumed" / "err").read_text()
+    assert (
+        error
+        == f"error: {RUN}/checkpoints/last.ckpt was replaced by another fit while this one started: start it again\n"
+    )
+    assert contents(tmp_path / "resumed" / RUN) == before
+
+
 def test_a_closed_standard_input_is_no_other_fit(tiny_args, tmp_path):
     assert forked.run(tmp_path, [*tiny_args, "--trainer.max_epochs", "1"], patch=partial(os.close, 0)) == 0
 

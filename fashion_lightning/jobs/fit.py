@@ -38,6 +38,8 @@ class Fit:
         if finished := self._results_of_finished():
             return finished
         with self.owner.during(self.trainer, self.model, self.start.first_step):
+            if self.start.checkpoint:
+                self.start.checkpoint.check_unchanged()  # by a fit that has ended only now
             return self._train_and_evaluate()
 
     def _train_and_evaluate(self) -> dict[str, Any]:

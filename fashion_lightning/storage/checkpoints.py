@@ -25,6 +25,12 @@ class Checkpoint:
 
     path: Path
     content: dict[str, Any]
+    changed_ns: int = 0  # when the file was, by its time stamp
+
+    def check_unchanged(self) -> None:
+        """Raises CheckpointError if the file was replaced since it was read."""
+        if self.path.stat().st_mtime_ns != self.changed_ns:
+            raise CheckpointError(f"{self.path} was replaced by another fit while this one started: start it again")
 
     def part(self, *keys: str) -> dict[str, Any]:
         """The dict in the content that the keys lead to; empty if there is none."""
@@ -47,12 +53,13 @@ def read(path: Path) -> Checkpoint:
     """Loads tensors and plain types, and runs no code. Raises CheckpointError, which names whole files beside it."""
     content: Any = None
     try:
+        changed_ns = path.stat().st_mtime_ns
         reason = damage(path)
         content = content if reason else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # an arbitrary file may raise anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        return Checkpoint(path, content)
+        return Checkpoint(path, content, changed_ns)
     whole = [str(other) for other in sorted(path.parent.glob("*.ckpt")) if other != path and not damage(other)]
     beside = f"; whole ones beside it: {', '.join(whole)}" if whole else ""
     reason = reason or "it has no state_dict"
