@@ -29,9 +29,9 @@ def wardrobe(tiny_args, tiny_data):
 
 
 def test_writes_the_same_for_people_and_programs(wardrobe, capsys):
-    rows = predict.main([str(wardrobe), "--out", "p.json", "--sheet", "sheet.png"])
+    rows = predict.main([str(wardrobe), "--out", "p.JSON", "--sheet", "sheet.png"])
     shown = capsys.readouterr().out
-    assert json.loads(Path("p.json").read_text()) == rows
+    assert json.loads(Path("p.JSON").read_text()) == rows
     predict.main([str(wardrobe), "--out", "p.csv"])
     table = list(csv.DictReader(Path("p.csv").read_text().splitlines()))
     for row, line in zip(rows, table, strict=True):

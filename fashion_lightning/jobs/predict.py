@@ -80,7 +80,7 @@ def _prepare(paths: list[Path]) -> dict[Path, torch.Tensor]:
 
 
 def _write(rows: list[dict[str, Any]], path: Path) -> None:
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         path.write_text(json.dumps(rows, indent=2) + "\n")
         return
     with open(path, "w", newline="") as stream:
