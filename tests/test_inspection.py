@@ -124,6 +124,11 @@ def test_a_run_with_averaged_weights_is_resumed_with_its_row(tiny_args, tmp_path
     assert forked.run(tmp_path, ["--resume"]) == 0, (tmp_path / "err").read_text()
 
 
+def test_a_row_has_no_accuracy_of_some_images_only(inspected_args):
+    fit.main([*inspected_args, "--trainer.limit_test_batches", "3", "--trainer.max_epochs", "1"])
+    assert not [tag for tag in events().Tags()["scalars"] if tag.startswith("trained/")]
+
+
 def test_the_scalars_are_curves_but_for_the_two_that_a_row_needs(inspected_args):
     fit.main([*inspected_args, "--trainer.log_every_n_steps", "5"])
     accumulator = events()

@@ -73,8 +73,10 @@ def resolve(job: str, args: list[str] | None) -> Settings:
         kept = _parse_kept(parser, of_run, of_checkpoint, config.ckpt_path)
         before = yaml.safe_load(_yaml(parser, kept)) if of_run else before
         config = _parse(parser, [*of_run, *of_checkpoint, *args])
-    compared = starting.COMPARED if of_run or job == "fit" else starting.OF_EVALUATION
-    departures = starting.departures(before, yaml.safe_load(_yaml(parser, config)), compared)
+    departures: tuple[str, ...] = ()
+    if before:
+        compared = starting.COMPARED if of_run or job == "fit" else starting.OF_EVALUATION
+        departures = starting.departures(before, yaml.safe_load(_yaml(parser, config)), compared)
     if job == "fit":
         starting.check_resume(checkpoint, departures)
     elif checkpoint:

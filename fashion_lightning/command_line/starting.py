@@ -103,13 +103,13 @@ def _class_of_network(checkpoint: Checkpoint) -> str | None:
 
 
 def departures(before: dict[str, Any], now: dict[str, Any], compared: tuple[str, ...]) -> tuple[str, ...]:
-    """Settings that differ from those before, if these are known; of a class that was changed, no arguments."""
+    """Settings that differ from those before; of a class that was changed, no arguments."""
     new, flat = _flat(now), _flat(before)
     old = {key: flat.get(key, flat.get(f"{key}.class_path")) for key in new}
     differ = [key for key in new if key.startswith(compared) and key not in NOT_COMPARED and new[key] != old[key]]
     classes = tuple(key.removesuffix("class_path") for key in differ if key.endswith(".class_path"))
     lines = []
-    for key in differ if before else []:
+    for key in differ:
         if key.endswith(".class_path") or not key.startswith(classes):
             flag = key.removesuffix(".class_path").replace(".init_args.", ".")
             lines.append(f"--{flag}: {_typed(new[key])}, in the run: {_typed(old[key])}")

@@ -47,7 +47,6 @@ class Inspection(Callback):
 
     def __init__(self, parts: InspectionParts, record: RunRecord | None = None, run: Run | None = None) -> None:
         self._parts, self._record, self._tested_run = parts, record, run
-        self._hyperparameters: dict[str, Any] = {}
         self._logits = CatMetric(nan_strategy="disable")  # gathers from all processes, however many each has
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -57,7 +56,6 @@ class Inspection(Callback):
         self._draw(trainer, "train_images", figures.sample_grid, images.squeeze(1), labels)
         if writer := tensorboard.writer_of(trainer):
             tensorboard.add_descriptions(writer, trainer, self._record.config)
-        self._hyperparameters = tensorboard.hyperparameters(self._record.config, self._record.recipe, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or not self._record:
@@ -77,8 +75,9 @@ class Inspection(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if "test" in data_of(trainer).tested:
             self._show_test(trainer, pl_module)
-        if trainer.is_global_zero and (writer := tensorboard.writer_of(trainer)):
-            tensorboard.log_hyperparameters(trainer, self._hyperparameters)
+        if trainer.is_global_zero and self._record and (writer := tensorboard.writer_of(trainer)):
+            row = tensorboard.hyperparameters(self._record.config, self._record.recipe, pl_module)
+            tensorboard.log_hyperparameters(trainer, row)
             writer.flush()
 
     def _show_test(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -61,11 +61,14 @@ def _flattened(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def log_hyperparameters(trainer: Trainer, row: dict[str, Any]) -> None:
-    """With the final accuracies; an empty row is of no run, and not logged."""
-    if row and (logger := _logger_of(trainer)):
-        splits = [split for split in data_of(trainer).splits if split in data_of(trainer).tested and split != "train"]
+    """With the final accuracies of the splits that were evaluated whole."""
+    if logger := _logger_of(trainer):
+        metrics, splits = trainer.callback_metrics, data_of(trainer).splits
+        whole = [
+            name for name in ("val", "test") if name in splits and metrics.get(f"{name}/images") == len(splits[name])
+        ]
         # The name comes after `train`, so that SCALARS opens on the curves.
-        final = {f"trained/{split}_accuracy": trainer.callback_metrics[f"{split}/accuracy"] for split in splits}
+        final = {f"trained/{name}_accuracy": metrics[f"{name}/accuracy"] for name in whole}
         logger.log_hyperparams(row, final, trainer.global_step)
 
 
