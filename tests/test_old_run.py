@@ -9,9 +9,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 
 from fashion_lightning import fit, runs, test
+from fashion_lightning.networks import PatchWhitening
 
 OLD = ROOT / "tests" / "old_run"
 RESULTS = json.loads((OLD / "results.json").read_text())
@@ -50,13 +52,27 @@ def test_it_is_resumed(old_run):
     assert results["val"]["accuracy"] == 1.0
 
 
-def test_its_settings_repeat_it(old_run):
+def test_its_settings_repeat_it(old_run, monkeypatch):
+    """From the same filters on, up to rounding, which moved losses by less than 1e-6 of their value on other CPUs.
+
+    The filters are eigenvectors. On this noise their variances differ by 1 %, which magnifies the rounding of one CPU
+    or another a thousand times. Training from there magnifies it again, to as much as another weight decay changes.
+    """
+    old_filters = torch.load(old_run / "checkpoints" / "best.ckpt")["state_dict"]["network.whitening.filters"]
+    learn = PatchWhitening._learn
+
+    def learn_the_same(whitening, images):
+        learn(whitening, images)
+        torch.testing.assert_close(whitening.filters, old_filters, rtol=0, atol=5e-3)
+        whitening.filters.copy_(old_filters)
+
+    monkeypatch.setattr(PatchWhitening, "_learn", learn_the_same)
     results = fit.main(["--config", str(old_run / "config.yaml")])
     for split in ("train", "val", "test"):
         assert results[split]["accuracy"] == RESULTS[split]["accuracy"]
     for row, old in zip(rows(1), rows(0), strict=True):
         assert {key: float(value) for key, value in row.items()} == pytest.approx(
-            {key: float(value) for key, value in old.items()}, rel=1e-4
+            {key: float(value) for key, value in old.items()}, rel=1e-5
         )
     old, new = ((path / "config.yaml").read_text().splitlines() for path in (old_run, old_run.with_name("version_1")))
     mark, *later = [line for line in new if line not in old]  # which version 0.1.0 did not write
