@@ -249,6 +249,14 @@ def test_printed_settings_are_accepted_and_win_from_left_to_right(tmp_path, monk
     assert "batch_size: 20\n" in both
 
 
+def test_a_count_of_batches_is_no_share_whatever_was_imported_before(monkeypatch):
+    # As where rich.console was imported before Lightning: `typing` takes equal Unions for the same.
+    monkeypatch.setitem(Trainer.__init__.__annotations__, "limit_train_batches", float | int | None)
+    for flag, limit in (("1", 1), ("1.0", 1.0), ("null", None)):
+        found = resolve("fit", ["--trainer.limit_train_batches", flag]).config.trainer.limit_train_batches
+        assert (found, type(found)) == (limit, type(limit))
+
+
 def test_the_assignment_is_the_default(capsys):
     with pytest.raises(SystemExit):
         fit.main(["--print_config"])

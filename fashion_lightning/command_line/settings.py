@@ -96,6 +96,9 @@ def _make_parser(job: str) -> LightningArgumentParser:
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML file with settings.")
     parser.add_argument("--seed_everything", type=int, default=0, help="Seed of the weights and of the order.")
     parser.add_lightning_class_args(pl.Trainer, "trainer")
+    for action in parser._actions:  # of equal Unions `typing` keeps the first, maybe float | int: 1 batch would be 1.0
+        if getattr(action, "_typehint", None) == int | float | None:
+            action._typehint = int | float | None  # type: ignore[attr-defined]  # of jsonargparse's actions
     parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
     parser.add_lightning_class_args(FashionClassifier, "model")
     parser.add_lightning_class_args(FashionMNISTDataModule, "data")
