@@ -103,3 +103,16 @@ def test_class_accuracies_are_shares_of_the_actual_class():
     assert [bar.get_width() for bar in ax.patches] == pytest.approx([1] * 6 + [0.75] + [1] * 3)
     assert max(ax.get_xticks()) == 1
     assert_nothing_is_cut_off(figure)
+
+
+@pytest.mark.parametrize("names", [["as trained: error 1.24%"], ["as trained: error 1.24%", "with temperature 1.12"]])
+def test_a_reliability_diagram_shows_accuracy_and_number_of_images_of_each_bin(names):
+    bins = [(0.4, 0.3, 7), (0.95, 0.98, 9_000)]
+    figure = figures.reliability_diagram(dict.fromkeys(names, bins))
+    above, below = figure.axes
+    diagonal, *lines = above.get_lines()
+    assert diagonal.get_xydata().tolist() == [[0, 0], [1, 1]]
+    assert [line.get_label() for line in lines] == names
+    assert lines[-1].get_xydata().tolist() == [[0.4, 0.3], [0.95, 0.98]]
+    assert below.get_lines()[-1].get_xydata().tolist() == [[0.4, 7], [0.95, 9_000]]
+    assert_nothing_is_cut_off(figure)

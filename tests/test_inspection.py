@@ -22,7 +22,7 @@ from fashion_lightning.data.module import FashionMNISTDataModule, normalize
 from fashion_lightning.reports import tensorboard
 
 DURING_FIT = {"train_images", "loss", "accuracy"}
-OF_TEST = {"predictions", "mistakes", "confusion_matrix", "class_accuracy"}
+OF_TEST = {"predictions", "mistakes", "confusion_matrix", "class_accuracy", "calibration"}
 FOLDER = Path("lightning_logs/version_0")
 
 

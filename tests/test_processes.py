@@ -169,6 +169,7 @@ def test_evaluation_counts_the_same_for_every_number_of_processes(images, traine
     assert alone["test"]["images"] == images
     assert counts.trace() == round(alone["test"]["accuracy"] * images)
     assert 0.1 < alone["test"]["accuracy"] < 1
+    assert 0.1 < alone["val"]["temperature"] < 10
     for world_size in (2, 4):
         statuses, together, same_counts = evaluate(trained, data, world_size)
         assert statuses == [0] * world_size, (trained / "err").read_text()
@@ -179,6 +180,10 @@ def test_evaluation_counts_the_same_for_every_number_of_processes(images, traine
                 alone[split]["images"],
             )
             assert together[split]["loss"] == pytest.approx(alone[split]["loss"], rel=1e-12)
+        assert together["val"]["temperature"] == pytest.approx(alone["val"]["temperature"], rel=1e-9)
+        for split in ("val", "test"):
+            for name in ("calibration_error", "calibration_error_scaled"):
+                assert together[split][name] == pytest.approx(alone[split][name], rel=1e-5)
 
 
 def test_a_padding_sampler_would_be_found(trained, tmp_path):

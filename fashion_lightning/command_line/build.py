@@ -23,6 +23,7 @@ from fashion_lightning.jobs.predict import Predict
 from fashion_lightning.jobs.start import Start
 from fashion_lightning.jobs.test import Test
 from fashion_lightning.reports.inspection import Inspection
+from fashion_lightning.reports.logits import EvaluationLogits
 from fashion_lightning.storage.run_folders import LOGS, Run
 from fashion_lightning.training import checkpointing, determinism, ownership, record, resuming, stopping
 
@@ -57,7 +58,8 @@ def fit(settings: Settings) -> Fit:
     makes_folder = not is_folder_given and not flags.barebones
     enabled = flags.enable_checkpointing is not False and not flags.fast_dev_run
     checkpoints = checkpointing.Checkpointing(stop, start.checkpoint, enabled)
-    ours: list[pl.Callback] = [stop, run_record, Inspection(made.inspect, run_record)]
+    logits = EvaluationLogits()
+    ours: list[pl.Callback] = [stop, run_record, logits, Inspection(made.inspect, logits, run_record)]
     ours += [determinism.ExactWherePossible(), stopping.FiniteLoss(), resuming.ExactResume(), checkpoints]
     of_user = any(isinstance(callback, Checkpoint) for callback in _as_list(made.trainer.callbacks))
     trainer = _trainer(
@@ -76,19 +78,21 @@ def fit(settings: Settings) -> Fit:
     loggers_of = functools.partial(_loggers, made.trainer.logger, start) if makes_folder else None
     owner = ownership.Ownership(settings.root, start.run, text, loggers_of, stop)
     is_resume, evaluate_test = settings.config.resume, settings.config.evaluate_test
-    return Fit(trainer, made.model, made.data, run_record, checkpoints, start, owner, is_resume, evaluate_test)
+    objects = trainer, made.model, made.data, logits
+    return Fit(*objects, run_record, checkpoints, start, owner, is_resume, evaluate_test)
 
 
 def test(settings: Settings) -> Test:
     made = _instantiate(settings)
     run = settings.start.run if settings.start.is_best_of_run else None  # its figures are of nothing else
-    callbacks = [Inspection(made.inspect, run=run), stopping.SignalStop()]
+    logits = EvaluationLogits()
+    callbacks = [logits, Inspection(made.inspect, logits, run=run), stopping.SignalStop()]
     trainer = _trainer(made, callbacks, logger=False, enable_checkpointing=False)
     _check_evaluation(settings, made, trainer)
     if settings.start.checkpoint:
         made.data.trained_with = settings.start.checkpoint.part(type(made.data).__qualname__)
     _load(made.data, trainer)
-    return Test(trainer, made.model, made.data, settings.start)
+    return Test(trainer, made.model, made.data, logits, settings.start)
 
 
 def predict(settings: Settings) -> Predict:

@@ -13,6 +13,7 @@ from fashion_lightning.errors import WorkError
 from fashion_lightning.jobs.start import Start
 from fashion_lightning.jobs.test import evaluate
 from fashion_lightning.reports import results
+from fashion_lightning.reports.logits import EvaluationLogits
 from fashion_lightning.storage.checkpoints import Checkpoint, read
 from fashion_lightning.training.checkpointing import Checkpointing
 from fashion_lightning.training.ownership import Ownership
@@ -25,6 +26,7 @@ class Fit:
     trainer: pl.Trainer
     model: FashionClassifier
     data: FashionMNISTDataModule
+    logits: EvaluationLogits
     record: RunRecord
     checkpointing: Checkpointing
     start: Start
@@ -52,7 +54,8 @@ class Fit:
         best = read(self.checkpointing.best) if self.checkpointing.best else None
         if best:  # or else none is written: evaluate the weights as they are
             best.load_into(model)
-        splits = evaluate(trainer, model, self.data, ("train", "val", *(["test"] if self.evaluate_test else [])))
+        names = ("train", "val", *(["test"] if self.evaluate_test else []))
+        splits = evaluate(trainer, model, self.data, self.logits, names)
         if best and "val" in splits:
             self._check(best, splits["val"])
         summary = {**splits, **summary, "checkpoint": str(best.path) if best else None}

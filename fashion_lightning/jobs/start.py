@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from fashion_lightning.reports.results import temperature_of
 from fashion_lightning.storage.checkpoints import Checkpoint
 from fashion_lightning.storage.run_folders import Run
 
@@ -30,6 +31,11 @@ class Start:
         """Whether it is the best checkpoint of its run, with the settings of the run."""
         is_best = self.run and self.checkpoint and self.checkpoint.path == self.run.best
         return bool(is_best) and all(line.startswith(PLACES) for line in self.departures)
+
+    @property
+    def temperature(self) -> float | None:
+        """By which logits are divided, so that probabilities are as often right as they say, where that is known."""
+        return temperature_of(self.run) if self.run and self.is_best_of_run else None
 
     def is_end(self, steps: int | None, max_epochs: int | None, max_steps: int) -> bool:
         """Whether the checkpoint is of a training that ended after `steps`, and has nothing to do by these limits."""

@@ -9,6 +9,7 @@ from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.jobs.start import Start
 from fashion_lightning.reports import results
+from fashion_lightning.reports.logits import EvaluationLogits
 from fashion_lightning.reports.results import Splits, print_splits
 from fashion_lightning.storage.provenance import describe_device
 
@@ -18,6 +19,7 @@ class Test:
     trainer: pl.Trainer
     model: FashionClassifier
     data: FashionMNISTDataModule
+    logits: EvaluationLogits
     start: Start
 
     def run(self) -> Splits:
@@ -25,7 +27,7 @@ class Test:
         if self.trainer.is_global_zero:
             print(f"device      {describe_device(self.trainer)}")
             self.start.print()
-        splits = evaluate(self.trainer, self.model, self.data, ("train", "val", "test"))
+        splits = evaluate(self.trainer, self.model, self.data, self.logits, ("train", "val", "test"))
         if self.trainer.is_global_zero:
             print_splits(splits)
             if self.start.run and self.start.is_best_of_run:
@@ -36,9 +38,16 @@ class Test:
 
 
 def evaluate(
-    trainer: pl.Trainer, model: FashionClassifier, data: FashionMNISTDataModule, names: Sequence[str]
+    trainer: pl.Trainer,
+    model: FashionClassifier,
+    data: FashionMNISTDataModule,
+    logits: EvaluationLogits,
+    names: Sequence[str],
 ) -> Splits:
     """Loss, accuracy and number of images of splits, and the size of those of which some images were left out.
+
+    With the calibration that `logits`, a callback of the trainer, has measured.
+
 
     Raises RuntimeError if an image was left out or repeated for no reason.
     """
@@ -55,5 +64,5 @@ def evaluate(
         if images != size and not is_limited:
             raise RuntimeError(f"expected to evaluate {size} images of {name}, got {images}")
         whole = {} if images == size else {"split_images": size}
-        splits[name] = {**values, "images": images, **whole}
+        splits[name] = {**values, "images": images, **whole, **logits.calibration.get(name, {})}
     return splits

@@ -1,7 +1,7 @@
 """Figures from tensors: pure functions, drawn without a display. Knows neither training nor TensorBoard."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,24 @@ def class_accuracies(counts: Tensor) -> Figure:
     ax.set(xlim=(0, 1.12), xlabel="accuracy", title="accuracy per class")  # beyond 1 there is room for the labels
     ax.set_xticks([tick / 5 for tick in range(6)])
     ax.invert_yaxis()
+    return figure
+
+
+def reliability_diagram(bins: Mapping[str, Sequence[tuple[float, float, int]]]) -> Figure:
+    """Of each name its bins: probability of the likeliest class, accuracy, and number of images."""
+    figure = _figure(6, 6)
+    above, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+    above.plot([0, 1], [0, 1], color="gray", linestyle="--", label="perfectly calibrated")
+    for (name, values), color, marker in zip(bins.items(), (BLUE, ORANGE), "os", strict=False):
+        probability, accuracy, images = zip(*values, strict=True)
+        above.plot(probability, accuracy, color=color, marker=marker, label=name)
+        below.plot(probability, images, color=color, marker=marker)
+    above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy", title="calibration on the test set")
+    above.legend()
+    below.set(yscale="log", xlabel="probability of the predicted class, mean of a bin", ylabel="images in the bin")
+    below.yaxis.set_major_formatter("{x:,.0f}")
+    for ax in (above, below):
+        ax.grid(alpha=0.3)
     return figure
 
 

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
-from torchmetrics import CatMetric
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from fashion_lightning.data.labels import CLASSES
 from fashion_lightning.data.module import data_of
-from fashion_lightning.data.sampling import gathered_order
 from fashion_lightning.reports import figures, tensorboard
+from fashion_lightning.reports.calibration import reliability
+from fashion_lightning.reports.logits import EvaluationLogits
 from fashion_lightning.storage.run_folders import Run
 from fashion_lightning.training.record import RunRecord
 
@@ -45,9 +45,10 @@ class InspectionParts:
 class Inspection(Callback):
     """Draws figures and writes TensorBoard's extras for the run of `record`, or of `run` the test figures alone."""
 
-    def __init__(self, parts: InspectionParts, record: RunRecord | None = None, run: Run | None = None) -> None:
-        self._parts, self._record, self._tested_run = parts, record, run
-        self._logits = CatMetric(nan_strategy="disable")  # gathers from all processes, however many each has
+    def __init__(
+        self, parts: InspectionParts, logits: EvaluationLogits, record: RunRecord | None = None, run: Run | None = None
+    ) -> None:
+        self._parts, self._logits, self._record, self._tested_run = parts, logits, record, run
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or not self._record:
@@ -66,31 +67,20 @@ class Inspection(Callback):
             image, _ = data_of(trainer).splits["test"][:1]
             tensorboard.add_graph(writer, pl_module.get_submodule("network"), image)
 
-    def on_test_batch_end(  # type: ignore[override]  # our test_step returns logits
-        self, trainer: Trainer, pl_module: Any, outputs: Tensor, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        if pl_module.tested_splits()[dataloader_idx] == "test":
-            self._logits.to(outputs.device).update(outputs)
-
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if "test" in data_of(trainer).tested:
-            self._show_test(trainer, pl_module)
-        if trainer.is_global_zero and self._record and (writer := tensorboard.writer_of(trainer)):
+        if not trainer.is_global_zero:
+            return
+        if "test" in self._logits.whole:
+            self._show_test(trainer, pl_module, *self._logits.whole["test"])
+        if self._record and (writer := tensorboard.writer_of(trainer)):
             row = tensorboard.hyperparameters(self._record.config, self._record.recipe, pl_module)
             tensorboard.log_hyperparameters(trainer, row)
             writer.flush()
 
-    def _show_test(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = data_of(trainer)
-        test = data.splits["test"]
-        gathered = self._logits.compute().float().cpu()  # (N, 10), one process after the other
-        self._logits.reset()
-        if not trainer.is_global_zero or len(gathered) != len(test):  # as under `limit_test_batches`
-            return
-        images, labels = test[:]
-        order = gathered_order(test.indices, data.eval_batch_size, trainer.world_size)
-        probabilities = gathered.softmax(1)[order.argsort()]
+    def _show_test(self, trainer: Trainer, pl_module: LightningModule, logits: Tensor, labels: Tensor) -> None:
+        images, probabilities = data_of(trainer).splits["test"].images, logits.softmax(1)
         self._draw_test(trainer, images.squeeze(1), labels, probabilities)
+        self._draw_calibration(trainer, logits, labels)
         if writer := tensorboard.writer_of(trainer):
             step = trainer.global_step
             if self._parts.pr_curves:
@@ -106,6 +96,18 @@ class Inspection(Callback):
         self._draw(trainer, "mistakes", figures.mistake_grid, images, probabilities, labels)
         self._draw(trainer, "confusion_matrix", figures.confusion_matrix, counts)
         self._draw(trainer, "class_accuracy", figures.class_accuracies, counts)
+
+    def _draw_calibration(self, trainer: Trainer, logits: Tensor, labels: Tensor) -> None:
+        """Of logits (N, 10) and labels (N,), before and after the temperature, if there is one."""
+        measured = self._logits.calibration
+        if "test" not in measured:
+            return
+        shown = {f"as trained: error {measured['test']['calibration_error']:.2%}": logits}
+        if temperature := measured.get("val", {}).get("temperature"):
+            error = measured["test"]["calibration_error_scaled"]
+            shown[f"with temperature {temperature:.2f}: error {error:.2%}"] = logits / temperature
+        bins = {name: reliability(values.softmax(1), labels) for name, values in shown.items()}
+        self._draw(trainer, "calibration", figures.reliability_diagram, bins)
 
     def _draw(self, trainer: Trainer, name: str, draw: Callable[..., Figure], *args: Any) -> None:
         """Draws and renders once, for the PNG and for TensorBoard."""

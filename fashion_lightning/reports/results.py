@@ -17,7 +17,7 @@ from fashion_lightning.storage.locking import is_locked
 from fashion_lightning.storage.run_folders import PREFIX, Run, runs
 from fashion_lightning.storage.whole_files import replacing
 
-Splits = dict[str, dict[str, float]]  # split to loss, accuracy and number of images
+Splits = dict[str, dict[str, float]]  # split to loss, accuracy, number of images, and calibration
 
 WIDTH_IN_PIPE = 10_000  # nothing is folded or cut where a program reads
 
@@ -37,13 +37,24 @@ def read(run: Run) -> dict[str, Any] | None:
 
 
 def complete(run: Run, splits: Splits) -> None:
-    """Adds the test set to the results of a run that left it alone."""
+    """Adds what the results of a run lack: the test set, if it was left alone, or calibration, if an older version."""
     results = read(run)
-    if results and "test" in splits and "test" not in results:
+    if not results:
+        return
+    completed = {**results, **{name: {**values, **results.get(name, {})} for name, values in splits.items()}}
+    if completed != results:
         try:
-            write({**{name: results.get(name, splits[name]) for name in splits}, **results}, run)
+            write({**dict.fromkeys(splits), **completed}, run)
         except OSError as error:
             warnings.warn(f"cannot write {run.results}: {error.strerror}", stacklevel=2)
+
+
+def temperature_of(run: Run) -> float | None:
+    """That of the best checkpoint, if the run is finished and had a whole validation split."""
+    try:
+        return float((read(run) or {})["val"]["temperature"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def print_card(results: dict[str, Any], run: Run | None) -> None:
@@ -104,6 +115,20 @@ def print_splits(splits: Splits) -> None:
     for split, values in splits.items():
         table.add_row(split, f"{values['loss']:.4f}", f"{values['accuracy']:.2%}", f"{values['images']:,}")
     _print(table, margin=True)
+    if calibration := _calibration(splits):
+        print(f"calibration {calibration}")
+
+
+def _calibration(splits: Splits) -> str | None:
+    """Of the test set, or if it was left alone of the validation split, where it was measured."""
+    name = next((name for name in ("test", "val") if "calibration_error" in splits.get(name, {})), None)
+    if not name:
+        return None
+    error = f"error {splits[name]['calibration_error']:.2%} on {name}"
+    if "calibration_error_scaled" not in splits[name]:
+        return f"{error}; no temperature without all validation images"
+    temperature = f"with temperature {splits['val']['temperature']:.2f} fitted on val"
+    return f"{error}, {splits[name]['calibration_error_scaled']:.2%} {temperature}"
 
 
 def print_predictions(rows: list[dict[str, Any]]) -> None:
