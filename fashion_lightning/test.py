@@ -15,7 +15,7 @@ from fashion_lightning.command_line import command
 
 
 def main(args: list[str] | None = None) -> dict[str, dict[str, float]]:
-    """Returns split to `{"loss", "accuracy", "images"}`."""
+    """Returns split to `{"loss", "accuracy", "images"}` and calibration, as in `results.json`."""
     return command.run("test", __doc__, args)
 
 

@@ -10,10 +10,10 @@ from torch.optim import LBFGS
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 BINS = 15  # of the probability, as in Guo et al.
-# A prediction is uncertain if the probability of its class is less. Of the validation images below it about half are
-# classified correctly, as docs/predicting.md shows; lower, a mark would say less often that a prediction is wrong.
+# A prediction is uncertain if the probability of its class, with the temperature, is less. Validation images below this
+# are classified correctly about as often as not: see docs/results.md.
 UNCERTAIN_BELOW = 0.6
-# Where no minimum lies between, as if every image is classified correctly, the temperature is at most that extreme.
+# If all images are classified correctly, the loss has no minimum: it falls the colder it gets.
 COLDEST, HOTTEST = 0.1, 10.0
 
 

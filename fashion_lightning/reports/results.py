@@ -116,7 +116,7 @@ def print_splits(splits: Splits) -> None:
         table.add_row(split, f"{values['loss']:.4f}", f"{values['accuracy']:.2%}", f"{values['images']:,}")
     _print(table, margin=True)
     if calibration := _calibration(splits):
-        print(f"calibration {calibration}")
+        _console().print(f"calibration {calibration}")
 
 
 def _calibration(splits: Splits) -> str | None:
