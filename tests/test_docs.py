@@ -54,7 +54,7 @@ def test_the_commands_work_one_after_the_other(page, tiny_args, monkeypatch, tmp
     (tmp_path / "my_networks.py").write_text(network)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "wardrobe").mkdir()
-    Image.new("L", (28, 28)).save(tmp_path / "wardrobe" / "black.png")
+    Image.linear_gradient("L").resize((28, 28)).save(tmp_path / "wardrobe" / "grey.png")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.setattr(command, "run_process", lambda main: main())  # which would end this process
     fit.main(tiny_args)

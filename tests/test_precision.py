@@ -37,8 +37,8 @@ def test_a_true_precision_is_that_of_weights_and_images_and_not_of_counts(precis
         right = results[split]["accuracy"] * images
         assert right == pytest.approx(round(right), abs=1e-9)
     assert test.main([]) == {split: results[split] for split in ("train", "val", "test")}
-    Image.new("L", (28, 28), 255).save(tmp_path / "white.png")
-    assert len(predict.main([str(tmp_path / "white.png")])) == 1
+    Image.linear_gradient("L").resize((28, 28)).save(tmp_path / "grey.png")
+    assert len(predict.main([str(tmp_path / "grey.png")])) == 1
 
 
 @pytest.mark.parametrize("precision", TRUE)

@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import pytorch_lightning as pl
 import torch
@@ -17,13 +17,14 @@ from pytorch_lightning.loggers.logger import DummyLogger
 
 from fashion_lightning.command_line import checks
 from fashion_lightning.command_line.settings import Settings
-from fashion_lightning.data import photographs
+from fashion_lightning.data import pictures
 from fashion_lightning.jobs.fit import Fit
 from fashion_lightning.jobs.predict import Predict
 from fashion_lightning.jobs.start import Start
 from fashion_lightning.jobs.test import Test
 from fashion_lightning.reports.inspection import Inspection
 from fashion_lightning.reports.logits import EvaluationLogits
+from fashion_lightning.reports.sheet import pages
 from fashion_lightning.storage.run_folders import LOGS, Run
 from fashion_lightning.training import checkpointing, determinism, ownership, record, resuming, stopping
 
@@ -72,7 +73,7 @@ def fit(settings: Settings) -> Fit:
     checks.check_objects(trainer, made.model, made.data)
     checks.check_training(trainer, made.model, made.data)
     if not flags.fast_dev_run:
-        checks.check_writable(start.run.folder if start.run else settings.root / LOGS)
+        checks.check_writable("--trainer.default_root_dir", start.run.folder if start.run else settings.root / LOGS)
     if _load(made.data, trainer):
         checks.check_batches(trainer, made.data)
     loggers_of = functools.partial(_loggers, made.trainer.logger, start) if makes_folder else None
@@ -96,14 +97,20 @@ def test(settings: Settings) -> Test:
 
 
 def predict(settings: Settings) -> Predict:
-    made, config = _instantiate(settings), settings.config
+    config = settings.config
     out = checks.check_output("--out", config.out, (".csv", ".json"))
     sheet = checks.check_output("--sheet", config.sheet, (".png",))
-    pictures = photographs.find(config.pictures)
+    found = pictures.find(config.pictures)
+    sheets = pages(sheet, len(found.files)) if sheet else []
+    for flag, paths in (("--out", [out] if out else []), ("--sheet", sheets)):
+        checks.check_replaced(flag, paths, found.files, config.overwrite)
+    made = _instantiate(settings)
     alone: dict[str, Any] = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
-    trainer = _trainer(made, [stopping.SignalStop()], logger=False, enable_checkpointing=False, **alone)
+    trainer = _trainer(made, [stopping.SignalStop()], False, logger=False, enable_checkpointing=False, **alone)
     _check_evaluation(settings, made, trainer)
-    return Predict(trainer, made.model, made.data.eval_batch_size, settings.start, pictures, out, sheet)
+    # A bar of Lightning's would not count what is skipped; on stdout, rich would print stderr there as well.
+    progress = _shows_progress(made, sys.stderr)
+    return Predict(trainer, made.model, made.data.eval_batch_size, settings.start, found, out, sheets, progress)
 
 
 def _check_evaluation(settings: Settings, made: Namespace, trainer: pl.Trainer) -> None:
@@ -119,14 +126,19 @@ def _instantiate(settings: Settings) -> Namespace:
     return settings.parser.instantiate_classes(settings.config)
 
 
-def _trainer(made: Namespace, callbacks: list[pl.Callback], **arguments: Any) -> pl.Trainer:
-    """With the user's arguments and callbacks, and these; a progress bar on a terminal only."""
-    show_progress = sys.stdout.isatty() and made.trainer.enable_progress_bar is not False
+def _shows_progress(made: Namespace, stream: TextIO) -> bool:
+    """On a terminal, if the user does not mind."""
+    return stream.isatty() and made.trainer.enable_progress_bar is not False and not made.trainer.barebones
+
+
+def _trainer(made: Namespace, callbacks: list[pl.Callback], progress: bool = True, **arguments: Any) -> pl.Trainer:
+    """With the user's arguments and callbacks, and these."""
+    show_progress = progress and _shows_progress(made, sys.stdout)
     bar = [record.ProgressBar(refresh_rate=50)] if show_progress else []  # steps from one drawing to the next
     arguments |= {"enable_progress_bar": show_progress}
     arguments |= {"callbacks": [*callbacks, *_as_list(made.trainer.callbacks), *bar]}
     if made.trainer.barebones:  # Lightning refuses what it does without
-        arguments |= {"enable_progress_bar": False, "log_every_n_steps": None}
+        arguments |= {"log_every_n_steps": None}
     trainer = pl.Trainer(**{**vars(made.trainer), **arguments})
     # Lightning converts it after it has loaded a checkpoint, which may need the precision.
     trainer.precision_plugin.convert_module(made.model)

@@ -1,5 +1,6 @@
 """What would go wrong in a job, found before any process is started, and most of it before any data is loaded."""
 
+import os
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data.labels import CLASSES, IMAGE_SIZE
 from fashion_lightning.data.module import FashionMNISTDataModule, check_trainer
 from fashion_lightning.errors import UserError
+from fashion_lightning.storage.whole_files import part_of
 
 
 def check_objects(trainer: pl.Trainer, model: FashionClassifier, data: FashionMNISTDataModule) -> None:
@@ -144,22 +146,36 @@ def warn_of_mirrors(trainer: pl.Trainer, model: FashionClassifier) -> None:
         warnings.warn(f"--model.mirror_at_test: {reason}, and loses accuracy on them", stacklevel=2)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(flag: str, folder: Path) -> None:
     """Raises UserError if files cannot be written in `folder`, or where it would be made."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        expected = "--trainer.default_root_dir: expected a folder to write to"
-        raise UserError(f"{expected}, but {folder}: {error.strerror}") from error
+        raise UserError(f"{flag}: expected a folder to write to, but {folder}: {error.strerror}") from error
 
 
 def check_output(flag: str, name: str | None, suffixes: Sequence[str]) -> Path | None:
-    """Raises UserError if `name` is not a file name that can be used; returns its path."""
-    path = Path(name) if name else None
-    if path and path.suffix.lower() not in suffixes:
+    """Raises UserError if a file of this name cannot be written; returns its path."""
+    if name is None:
+        return None
+    path = Path(name)
+    if path.suffix.lower() not in suffixes:
         raise UserError(f"{flag}: expected a name that ends in {' or '.join(suffixes)}, got {name}")
-    if path and not path.parent.is_dir():
+    if not path.parent.is_dir():
         raise UserError(f"{flag}: expected a file in an existing folder, got {name}")
+    check_writable(flag, path.parent)
     return path
+
+
+def check_replaced(flag: str, paths: Sequence[Path], inputs: Sequence[Path], overwrite: bool) -> None:
+    """Raises UserError if writing `paths` would replace one of the inputs, or a file without `--overwrite`."""
+    taken = [path for output in paths for path in (output, part_of(output)) if os.path.lexists(path)]
+    for path in taken:
+        if path.is_dir():
+            raise UserError(f"{flag}: expected a file, got the folder {path}")
+        if path.exists() and any(map(path.samefile, inputs)):
+            raise UserError(f"{flag}: expected another file than those to predict, got {path}, which is one of them")
+        if not overwrite:
+            raise UserError(f"{flag}: {path} exists: use another name, or replace it with --overwrite")

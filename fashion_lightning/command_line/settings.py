@@ -111,9 +111,10 @@ def _make_parser(job: str) -> LightningArgumentParser:
     if job == "fit":
         parser.add_argument("--resume", action="store_true", help="Resume the newest run from its last checkpoint.")
     if job == "predict":
-        parser.add_argument("pictures", nargs="*", help="Pictures, and folders of pictures.")
+        parser.add_argument("pictures", nargs="*", help="Pictures, folders, quoted patterns, or - for a list on stdin.")
         parser.add_argument("--out", type=str | None, default=None, help="File for programs: .csv or .json.")
         parser.add_argument("--sheet", type=str | None, default=None, help="PNG with what the network gets.")
+        parser.add_argument("--overwrite", action="store_true", help="Replace existing files of --out and --sheet.")
     return parser
 
 

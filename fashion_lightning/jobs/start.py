@@ -11,6 +11,7 @@ from fashion_lightning.storage.run_folders import Run
 # Where and how an evaluation is done makes no difference but to last bits; that the data are the same is checked.
 PLACES = tuple(f"--trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy"))
 PLACES += ("--data.data_dir", "--data.eval_batch_size")
+OF_LOGITS = ("--model.network", "--model.mirror_at_test", "--trainer.precision")
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,17 @@ class Start:
     @property
     def is_best_of_run(self) -> bool:
         """Whether it is the best checkpoint of its run, with the settings of the run."""
-        is_best = self.run and self.checkpoint and self.checkpoint.path == self.run.best
-        return bool(is_best) and all(line.startswith(PLACES) for line in self.departures)
+        return self._is_best and all(line.startswith(PLACES) for line in self.departures)
 
     @property
     def temperature(self) -> float | None:
         """By which logits are divided, so that probabilities are as often right as they say, where that is known."""
-        return temperature_of(self.run) if self.run and self.is_best_of_run else None
+        is_same = self._is_best and not any(line.startswith(OF_LOGITS) for line in self.departures)
+        return temperature_of(self.run) if self.run and is_same else None
+
+    @property
+    def _is_best(self) -> bool:
+        return bool(self.run and self.checkpoint and self.checkpoint.path == self.run.best)
 
     def is_end(self, steps: int | None, max_epochs: int | None, max_steps: int) -> bool:
         """Whether the checkpoint is of a training that ended after `steps`, and has nothing to do by these limits."""

@@ -48,7 +48,6 @@ def evaluate(
 
     With the calibration that `logits`, a callback of the trainer, has measured.
 
-
     Raises RuntimeError if an image was left out or repeated for no reason.
     """
     if trainer.limit_test_batches == 0:

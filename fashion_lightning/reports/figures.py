@@ -1,16 +1,12 @@
 """Figures from tensors: pure functions, drawn without a display. Knows neither training nor TensorBoard."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from fashion_lightning.data.labels import CLASSES
@@ -18,7 +14,6 @@ from fashion_lightning.data.labels import CLASSES
 # Colour-blind people can tell them apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#007A53", "#B8320A"
 DPI = 100
-THUMBNAIL = (200, 200)  # pixels
 
 
 def sample_grid(images: Tensor, labels: Tensor) -> Figure:
@@ -42,17 +37,6 @@ def mistake_grid(images: Tensor, probabilities: Tensor, labels: Tensor, count: i
     titles = [f"{CLASSES[predictions[i]]} {confidence[i]:.1%}\nis {CLASSES[labels[i]]}" for i in worst]
     heading = "most confidently wrong: predicted, with its probability, and actual class"
     return _image_grid(images[worst], titles, 4, [RED] * len(worst), heading)
-
-
-def picture_sheet(paths: Sequence[Path], images: Sequence[Tensor], rows: Sequence[dict[str, Any]]) -> Figure:
-    """Each picture beside its input to the network (28, 28) uint8, titled with its likeliest class."""
-    figure, axes = _grid(2 * len(images), columns=min(6, 2 * len(images)), height=2.1)
-    for left, right, path, image, row in zip(axes[::2], axes[1::2], paths, images, rows, strict=True):
-        with Image.open(path) as picture:
-            left.imshow(ImageOps.contain(ImageOps.exif_transpose(picture).convert("RGBA"), THUMBNAIL))
-        left.set_title(textwrap.shorten(path.name, 22), fontsize=9)
-        _show(right, image, f"{row['top'][0]['class']} {row['top'][0]['probability']:.1%}")
-    return figure
 
 
 def curves(rows: Sequence[dict[str, float | None]], metric: str) -> Figure:

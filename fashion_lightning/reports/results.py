@@ -10,15 +10,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
+from fashion_lightning.data.labels import CLASSES
 from fashion_lightning.storage.locking import is_locked
 from fashion_lightning.storage.run_folders import PREFIX, Run, runs
 from fashion_lightning.storage.whole_files import replacing
 
 Splits = dict[str, dict[str, float]]  # split to loss, accuracy, number of images, and calibration
 
+CLASS_WIDTH = max(map(len, CLASSES))
+FILE_WIDTH = 36  # characters of a file's name, at least, beside its classes; longer names are folded
 WIDTH_IN_PIPE = 10_000  # nothing is folded or cut where a program reads
 
 
@@ -131,15 +135,49 @@ def _calibration(splits: Splits) -> str | None:
     return f"{error}, {splits[name]['calibration_error_scaled']:.2%} {temperature}"
 
 
+def printable(name: str) -> str:
+    """The name of a file, which may hold line breaks, terminal codes and bytes that are no text, in one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 def print_predictions(rows: list[dict[str, Any]]) -> None:
-    """A row of `file` and `top`, a list of `class` and `probability`, per picture."""
-    table = Table(box=None)
+    """A row of `file`, `top`, a list of `class` and `probability`, and `uncertain` per picture.
+
+    The narrower the terminal, the fewer of the classes; at last they are below the name of the file.
+    """
+    console = _console()
+    widest = [max(rows, key=lambda row: cell_len(printable(row["file"]))), max(rows, key=lambda r: len(r["uncertain"]))]
+    longest = cell_len(printable(widest[0]["file"]))
+    missing = longest - min(longest, FILE_WIDTH)  # characters of names that may be in a second line
+    for classes in (3, 2, 1):
+        if _full_width(console, _predictions_table(widest, classes)) - missing <= console.width:
+            return console.print("", _predictions_table(rows, classes), "", sep="\n")
+    console.print()
+    for row in rows:
+        best = row["top"][0]
+        console.print(printable(row["file"]), f"  {best['class']} {best['probability']:.1%}", sep="\n")
+        if row["uncertain"]:
+            console.print(f"  uncertain: {row['uncertain']}")
+    console.print()
+
+
+def _predictions_table(rows: list[dict[str, Any]], classes: int) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("file", overflow="fold")
-    for name in ("first", "", "second", "", "third", ""):
+    for name in ("first", "second", "third")[:classes]:
+        table.add_column(name, no_wrap=True)
+    uncertain = ["uncertain"] if any(row["uncertain"] for row in rows) else []
+    for name in uncertain:
         table.add_column(name, no_wrap=True)
     for row in rows:
-        table.add_row(row["file"], *(cell for c in row["top"] for cell in (c["class"], f"{c['probability']:.1%}")))
-    _print(table, margin=True)
+        best = [f"{c['class']:{CLASS_WIDTH}} {c['probability']:6.1%}" for c in row["top"][:classes]]
+        table.add_row(printable(row["file"]), *best, *(row[name] for name in uncertain))
+    return table
+
+
+def _full_width(console: Console, table: Table) -> int:
+    """With nothing folded or cut."""
+    return console.measure(table, options=console.options.update_width(WIDTH_IN_PIPE)).maximum
 
 
 def print_runs(rows: list[dict[str, Any]]) -> None:
@@ -147,8 +185,7 @@ def print_runs(rows: list[dict[str, Any]]) -> None:
     console = _console()
     shown = ((99, "%Y-%m-%d %H:%M"), (1, "%Y-%m-%d %H:%M"), (0, "%m-%d %H:%M"), (0, "%m-%d"))
     tables = [_runs_table(rows, device_words, date) for device_words, date in shown]
-    unlimited = console.options.update_width(WIDTH_IN_PIPE)
-    fitting = (table for table in tables if console.measure(table, options=unlimited).maximum <= console.width)
+    fitting = (table for table in tables if _full_width(console, table) <= console.width)
     console.print(next(fitting, tables[-1]))
 
 

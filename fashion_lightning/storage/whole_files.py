@@ -9,15 +9,19 @@ from typing import BinaryIO
 PART = ".part"
 
 
+def part_of(path: Path) -> Path:
+    """Where a file is until it is complete: another folder may be another file system, where a move is a copy."""
+    return path.with_name(path.name + PART)
+
+
 @contextlib.contextmanager
 def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
     """A file to write, which replaces `path` at the end, once it is flushed to the disk.
 
-    It lies in the same folder until then: another folder may be another file system, where a move is a copy. The file
-    that was at `path` goes to `previous`. Raises OSError if it cannot be written; nothing is left of it then.
+    The file that was at `path` goes to `previous`. Raises OSError if it cannot be written; nothing is left of it then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + PART)
+    temporary = part_of(path)
     try:
         with open(temporary, "wb") as stream:
             yield stream
