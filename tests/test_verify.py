@@ -11,6 +11,7 @@ from fashion_lightning.reports import comparison
 PROMISES = ["two runs are equal to the bit", "a killed run resumes to the same bits", "two processes evaluate like one"]
 
 
+@pytest.mark.slow
 def test_what_holds_is_said(tiny_args):
     done = subprocess.run(
         [sys.executable, "-m", "fashion_lightning.verify", *tiny_args, "--trainer.limit_train_batches", "10"],
@@ -23,6 +24,7 @@ def test_what_holds_is_said(tiny_args):
     assert [line[0] for line in lines if " holds " in f"{' '.join(line)} "] == PROMISES
 
 
+@pytest.mark.slow
 def test_what_does_not_hold_is_said_and_exit_1(tiny_args, monkeypatch, capsys):
     contents = comparison.contents
 
