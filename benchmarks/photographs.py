@@ -99,7 +99,10 @@ GROUNDS: Mapping[str, Callable[[Generator], ndarray]] = {
 def photograph(
     image: ndarray, ground: str, rng: Generator, is_tinted: bool, strength: float = 1
 ) -> tuple[Image.Image, ndarray]:
-    """A garment of the data set, image (28, 28) uint8, on a ground; and its opacity (HEIGHT, WIDTH) in [0, 1]."""
+    """A garment of the data set, image (28, 28) uint8, on a ground; and its opacity (HEIGHT, WIDTH) in [0, 1].
+
+    With a strength below 1 the garment fades into the ground; its opacity is given as without.
+    """
     side = int(rng.uniform(*SIZES) * WIDTH)
     top, left = (int(rng.uniform() * (length - side)) for length in (HEIGHT, WIDTH))
     if rng.random() < 0.1:  # touches the border
@@ -129,7 +132,7 @@ def _shadow(opacity: ndarray, rng: Generator) -> ndarray:
 
 
 def _tinted(grey: ndarray, rng: Generator) -> ndarray:
-    """A random colour (H, W, 3) of the same luminance, as saturated as that allows."""
+    """Colours (H, W, 3) of one random hue with the luminance of `grey` (H, W), at most as saturated as that allows."""
     hue = rng.uniform(size=3)
     direction = 255 * (hue - hue.min()) / (hue.max() - hue.min())
     direction -= direction @ LUMINANCE

@@ -17,7 +17,8 @@ LEAST_SIDE = 8  # pixels, below which there is no border to tell from the rest
 DARKEST = 0.99  # quantile of its pixels, for the darkest part of a garment
 CUT_OUT = 0.99  # of its box; a larger opaque part is rather a picture with a transparent frame than a garment
 FAINT = 4.0  # contrast; see docs/predicting.md
-WHITE, LIGHT = 8, 32  # levels of 255, by which the darkest part of a garment is darker than white; likewise
+# Levels of 255 by which the darkest part is darker than white: with fewer there is no garment, or a faint one.
+WHITE, LIGHT = 8, 32
 
 
 class NoGarmentError(ValueError):
