@@ -135,3 +135,10 @@ def test_the_table_is_followed_by_the_calibration(splits, line, capsys):
     shown = capsys.readouterr().out.splitlines()[-1]
     assert shown == line
     assert len(shown) <= 80
+
+
+def test_the_standard_error_is_that_of_a_share(capsys):
+    results.print_splits({"test": {"loss": 0.2279, "accuracy": 0.9181, "images": 10_000}})
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1].split() == ["loss", "accuracy", "std", "error", "images"]
+    assert shown[2].split() == ["test", "0.2279", "91.81%", "0.27%", "10,000"]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shlex
 import sys
 import warnings
@@ -114,10 +115,12 @@ def _progress(metrics: Path) -> dict[str, Any]:
 
 def print_splits(splits: Splits) -> None:
     table = Table("", box=None, pad_edge=False)
-    for name in ("loss", "accuracy", "images"):
+    for name in ("loss", "accuracy", "std error", "images"):
         table.add_column(name, justify="right", no_wrap=True)
     for split, values in splits.items():
-        table.add_row(split, f"{values['loss']:.4f}", f"{values['accuracy']:.2%}", f"{values['images']:,}")
+        accuracy, images = values["accuracy"], values["images"]
+        error = standard_error(accuracy, images)
+        table.add_row(split, f"{values['loss']:.4f}", f"{accuracy:.2%}", f"{error:.2%}", f"{images:,}")
     _print(table, margin=True)
     if calibration := _calibration(splits):
         _console().print(f"calibration {calibration}")
@@ -133,6 +136,11 @@ def _calibration(splits: Splits) -> str | None:
         return f"{error}; no temperature without all validation images"
     temperature = f"with temperature {splits['val']['temperature']:.2f} fitted on val"
     return f"{error}, {splits[name]['calibration_error_scaled']:.2%} {temperature}"
+
+
+def standard_error(accuracy: float, images: float) -> float:
+    """Of an accuracy, a fraction, measured on this number of images: that of a binomial proportion."""
+    return math.sqrt(accuracy * (1 - accuracy) / images)
 
 
 def printable(name: str) -> str:
