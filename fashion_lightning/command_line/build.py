@@ -52,6 +52,7 @@ class Curves(TensorBoardLogger):
 
 def fit(settings: Settings) -> Fit:
     made, start, flags = _instantiate(settings), settings.start, settings.config.trainer
+    made.data.with_test = settings.config.evaluate_test
     stop, text = stopping.SignalStop(), settings.yaml
     run_record = record.RunRecord(text, settings.recipe, start.departures, flags.max_time)
     # The folder of these loggers is the run folder; others get one beside them, which is made with its logger.

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import warnings
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -42,32 +43,37 @@ FILES = {
     "t10k-labels-idx1-ubyte": (10008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
 }
 
+PARTS = ("train", "t10k")  # as their names begin; the second is the test set
 
-def load(data_dir: str | Path, verify: bool = True) -> dict[str, Tensor]:
+
+def load(data_dir: str | Path, verify: bool = True, parts: Sequence[str] = PARTS) -> dict[str, Tensor]:
     """File name to uint8 tensor: images (N, 28, 28), labels (N,).
 
-    Reads the four files in place from `data_dir` or Debian's package, and downloads into `data_dir` what neither has.
-    A file may be raw or `.gz`, in the folder itself or in torchvision's `FashionMNIST/raw` below it. A damaged file is
-    renamed to `.bad`, and another one takes its place. Without `verify`, content need not match the published SHA-256:
-    any IDX files of these names in `data_dir` are accepted, and nothing is renamed or downloaded. Raises UserError if a
-    file is missing and cannot be downloaded, or is not what its name says: of another data set, which is not changed.
+    Reads the files of `parts` in place from `data_dir` or Debian's package, and downloads into `data_dir` what neither
+    has. A file may be raw or `.gz`, in the folder itself or in torchvision's `FashionMNIST/raw` below it. A damaged
+    file is renamed to `.bad`, and another one takes its place. Without `verify`, content need not match the published
+    SHA-256: any IDX files of these names in `data_dir` are accepted, and nothing is renamed or downloaded. Raises
+    UserError if a file is missing and cannot be downloaded, or is not what its name says: of another data set, which is
+    not changed.
     """
     data_dir, rejected = Path(data_dir), dict[Path, bool]()
+    names = [name for name in FILES if name.startswith(tuple(parts))]
     try:
-        found = {name: _find(name, data_dir, verify, rejected) for name in FILES}
+        found = {name: _find(name, data_dir, verify, rejected) for name in names}
         _refuse_other_data(rejected)
         for path in rejected:
             _set_aside(path, keep=path.parent == DEBIAN_DIR)
         contents = {name: content for name, content in found.items() if content is not None}
-        missing = [name for name in FILES if name not in contents]
+        missing = [name for name in names if name not in contents]
         if missing and not verify:
             raise UserError(f"expected {', '.join(missing)} (or .gz) in {data_dir}/, found none: put them there")
         if missing:
             contents |= _download(missing, data_dir)
     except OSError as error:
         raise UserError(f"cannot use the data in {data_dir}/: {error}") from error
-    tensors = {name: _parse(name, contents[name]) for name in FILES}
-    for images, labels in (("train-images", "train-labels"), ("t10k-images", "t10k-labels")):
+    tensors = {name: _parse(name, contents[name]) for name in names}
+    for part in parts:
+        images, labels = f"{part}-images", f"{part}-labels"
         _check(tensors[f"{images}-idx3-ubyte"], tensors[f"{labels}-idx1-ubyte"], f"{images} and {labels}")
     return tensors
 

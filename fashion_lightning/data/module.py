@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import warnings
 from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from torch.utils.data import DataLoader, Sampler, TensorDataset
 from fashion_lightning.data import files
 from fashion_lightning.data.sampling import TrainingBatches, evaluation_batches, split_indices
 from fashion_lightning.errors import UserError
+
+DIGESTS = {"data", "training_data"}  # in a checkpoint: versions before 0.3 have the first one only
 
 
 def normalize(images: Tensor) -> Tensor:
@@ -46,6 +49,7 @@ class FashionMNISTDataModule(pl.LightningDataModule):
     The training file is split into training and validation images.
 
     Attributes:
+        with_test: Whether the test set is read, to be set before `setup`; without it, there is no split of that name.
         trained_with: State of the data module in the checkpoint to evaluate; `setup` raises as `check_match`.
         tested: Names of the splits that `trainer.test` evaluates, if they have images, in a loader each.
 
@@ -84,6 +88,7 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         self.data_dir, self.verify, self.match_checkpoint = data_dir, verify, match_checkpoint
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
+        self.with_test = True
         self.trained_with: dict[str, Any] = {}
         self.tested: Container[str] = ("test",)
         self._passes = 0  # over the training images, without a trainer
@@ -99,16 +104,18 @@ class FashionMNISTDataModule(pl.LightningDataModule):
     @functools.cached_property
     def splits(self) -> dict[str, Split]:
         """Those of train, val and test that have images. Raises UserError, see `files.load`."""
-        tensors = files.load(self.data_dir, self.verify)
+        tensors = files.load(self.data_dir, self.verify, files.PARTS if self.with_test else files.PARTS[:1])
 
         def whole(part: str) -> Split:
             images, labels = tensors[f"{part}-images-idx3-ubyte"], tensors[f"{part}-labels-idx1-ubyte"]
             return Split(images.unsqueeze(1), labels.long(), torch.arange(len(labels)))
 
-        train_file, test = whole("train"), whole("t10k")
+        train_file = whole("train")
         train, val = split_indices(len(train_file), self.split_seed, self.val_fraction)
         splits = {name: replace(train_file, indices=part) for name, part in (("train", train), ("val", val))}
-        return {name: split for name, split in {**splits, "test": test}.items() if len(split)}
+        if self.with_test:
+            splits["test"] = whole("t10k")
+        return {name: split for name, split in splits.items() if len(split)}
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.splits["train"], self._training_batches())
@@ -165,34 +172,40 @@ class FashionMNISTDataModule(pl.LightningDataModule):
         """Raises UserError if training would not continue with the images that come next, or as `check_match`."""
         if self.trainer.state.fn != TrainerFn.FITTING:
             return self.check_match(state_dict)
-        for name, value in self._order().items():
-            if value != state_dict.get(name):
+        now = self._order()
+        if not state_dict.keys() & now.keys() & DIGESTS:  # of an older version, resumed without the test set
+            warnings.warn("not known whether the training images are those of the checkpoint", stacklevel=2)
+        for name, value in now.items():
+            if value != state_dict.get(name, value if name in DIGESTS else None):
                 was = f"cannot resume: {name} was {state_dict.get(name)}, is now {value}"
                 raise UserError(f"{was}; drop the flags that change it, or start a new run")
 
     def check_match(self, state_dict: dict[str, Any]) -> None:
         """Raises UserError if a checkpoint with this state was trained with another split or data set."""
         now = self._order()
-        for name in ("data", "split_seed", "val_fraction") if self.match_checkpoint else ():
-            if state_dict.get(name, now[name]) != now[name]:
+        compared = now.keys() & state_dict.keys() & {*DIGESTS, "split_seed", "val_fraction"}
+        for name in sorted(compared) if self.match_checkpoint else ():
+            if state_dict[name] != now[name]:
                 expected = f"expected the checkpoint's {name} {state_dict[name]}, got {now[name]}"
-                if name == "data":
+                if name in DIGESTS:
                     expected = "expected the data set that the checkpoint was trained on, got another"
                 reason = "its training images may be in other splits"
                 raise UserError(f"{expected}: {reason}; to evaluate all the same: --data.match_checkpoint false")
 
     def _order(self) -> dict[str, Any]:
         order = {"batch_size": self.batch_size, "seed": self.seed}
-        return {**order, "val_fraction": self.val_fraction, "split_seed": self.split_seed, "data": self._digest}
+        return {**order, "val_fraction": self.val_fraction, "split_seed": self.split_seed, **self._digests}
 
     @functools.cached_property
-    def _digest(self) -> str:
-        """SHA-256 of all images and labels."""
-        digest = hashlib.sha256()
-        for split in (self.splits["train"], self.splits["test"]):
-            digest.update(split.images.numpy().data)
-            digest.update(split.labels.numpy().data)
-        return digest.hexdigest()
+    def _digests(self) -> dict[str, str]:
+        """SHA-256 of the images and labels of the training file, and with those of the test file, if it is read."""
+        digest, digests = hashlib.sha256(), {}
+        for name, split in (("training_data", "train"), ("data", "test")):
+            if split in self.splits:
+                digest.update(self.splits[split].images.numpy().data)
+                digest.update(self.splits[split].labels.numpy().data)
+                digests[name] = digest.hexdigest()
+        return digests
 
     def _training_batches(self) -> TrainingBatches:
         indices = self.splits["train"].indices

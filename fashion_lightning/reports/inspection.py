@@ -64,7 +64,7 @@ class Inspection(Callback):
         for metric in ("loss", "accuracy"):
             self._draw(trainer, metric, figures.curves, self._record.rows, metric)
         if self._parts.graph and (writer := tensorboard.writer_of(trainer)):
-            image, _ = data_of(trainer).splits["test"][:1]
+            image, _ = data_of(trainer).splits["train"][:1]  # the test set may not be read
             tensorboard.add_graph(writer, pl_module.get_submodule("network"), image)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
