@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from torchvision.transforms.functional import pil_to_tensor
 
 from fashion_lightning import fit, predict
@@ -25,7 +26,7 @@ from fashion_lightning.data import photographs
 from fashion_lightning.data.module import FashionMNISTDataModule, normalize
 from fashion_lightning.errors import UserError
 from fashion_lightning.jobs import predict as predict_job
-from fashion_lightning.reports import results, sheet
+from fashion_lightning.reports import results, screen, sheet
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +249,7 @@ LONG = "pictures/2024/holiday/IMG_20240101_123456_HDR.JPG"
     ],
 )
 def test_the_table_fits_and_names_can_be_read(width, file, uncertain, classes, capsys, monkeypatch):
-    monkeypatch.setattr(results, "_console", lambda: results.Console(width=width, markup=False, highlight=False))
+    monkeypatch.setattr(screen, "console", lambda: Console(width=width, markup=False, highlight=False))
     results.print_predictions([row("x.png", uncertain and "garment"), row(file, uncertain)])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width

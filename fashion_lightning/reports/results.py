@@ -4,7 +4,6 @@ import csv
 import json
 import math
 import shlex
-import sys
 import warnings
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table
 
 from fashion_lightning.data.labels import CLASSES
+from fashion_lightning.reports import screen
 from fashion_lightning.storage.locking import is_locked
 from fashion_lightning.storage.run_folders import PREFIX, Run, runs
 from fashion_lightning.storage.whole_files import replacing
@@ -24,7 +23,6 @@ Splits = dict[str, dict[str, float]]  # split to loss, accuracy, number of image
 
 CLASS_WIDTH = max(map(len, CLASSES))
 FILE_WIDTH = 36  # characters of a file's name, at least, beside its classes; longer names are folded
-WIDTH_IN_PIPE = 10_000  # nothing is folded or cut where a program reads
 
 
 def write(results: dict[str, Any], run: Run) -> None:
@@ -123,7 +121,7 @@ def print_splits(splits: Splits) -> None:
         table.add_row(split, f"{values['loss']:.4f}", f"{accuracy:.2%}", f"{error:.2%}", f"{images:,}")
     _print(table, margin=True)
     if calibration := _calibration(splits):
-        _console().print(f"calibration {calibration}")
+        screen.console().print(f"calibration {calibration}")
 
 
 def _calibration(splits: Splits) -> str | None:
@@ -153,12 +151,12 @@ def print_predictions(rows: list[dict[str, Any]]) -> None:
 
     The narrower the terminal, the fewer of the classes; at last they are below the name of the file.
     """
-    console = _console()
+    console = screen.console()
     widest = [max(rows, key=lambda row: cell_len(printable(row["file"]))), max(rows, key=lambda r: len(r["uncertain"]))]
     longest = cell_len(printable(widest[0]["file"]))
     missing = longest - min(longest, FILE_WIDTH)  # characters of names that may be in a second line
     for classes in (3, 2, 1):
-        if _full_width(console, _predictions_table(widest, classes)) - missing <= console.width:
+        if screen.full_width(console, _predictions_table(widest, classes)) - missing <= console.width:
             return console.print("", _predictions_table(rows, classes), "", sep="\n")
     console.print()
     for row in rows:
@@ -183,18 +181,11 @@ def _predictions_table(rows: list[dict[str, Any]], classes: int) -> Table:
     return table
 
 
-def _full_width(console: Console, table: Table) -> int:
-    """With nothing folded or cut."""
-    return console.measure(table, options=console.options.update_width(WIDTH_IN_PIPE)).maximum
-
-
 def print_runs(rows: list[dict[str, Any]]) -> None:
     """Rows as `summarize` gives them; the narrower the terminal, the less of the devices and dates."""
-    console = _console()
     shown = ((99, "%Y-%m-%d %H:%M"), (1, "%Y-%m-%d %H:%M"), (0, "%m-%d %H:%M"), (0, "%m-%d"))
     tables = [_runs_table(rows, device_words, date) for device_words, date in shown]
-    fitting = (table for table in tables if _full_width(console, table) <= console.width)
-    console.print(next(fitting, tables[-1]))
+    screen.console().print(screen.FirstThatFits(tables))
 
 
 def _runs_table(rows: list[dict[str, Any]], device_words: int, date: str) -> Table:
@@ -233,9 +224,4 @@ def print_promises(found: Mapping[str, tuple[list[str], list[str]]]) -> None:
 
 
 def _print(table: Table, margin: bool = False) -> None:
-    _console().print(*["", table, ""] if margin else [table], sep="\n")
-
-
-def _console() -> Console:
-    """As wide as the terminal; where there is none, as wide as any table."""
-    return Console(width=None if sys.stdout.isatty() else WIDTH_IN_PIPE, markup=False, highlight=False)
+    screen.console().print(*["", table, ""] if margin else [table], sep="\n")
