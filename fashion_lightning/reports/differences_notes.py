@@ -1,0 +1,114 @@
+"""What to know of a comparison before it is believed: the lines below its table."""
+
+from collections.abc import Sequence
+
+from fashion_lightning.reports.differences import BASELINE, Comparison, Verdict, pairs
+from fashion_lightning.reports.statistics import LEVEL, POWER
+from fashion_lightning.storage.cells import Cell
+
+# Share of variants that are equal to the baseline and get a verdict, if one is looked for after each of 3 to 10 seeds.
+LOOKING_EARLY = 0.165  # simulated, as in tests/test_statistics.py
+
+
+def notes(cells: Sequence[Cell], comparisons: Sequence[Comparison], points: float, looks: int = 0) -> list[str]:
+    """Those that apply, each a line.
+
+    Args:
+        points: The difference that matters to the user, in percentage points, as for `compare`.
+        looks: How often seeds were added after a table was seen.
+    """
+    variants = [row for row in comparisons if row.verdict is not Verdict.BASELINE]
+    found = [
+        _intervals(variants),
+        _no_interval(variants),
+        *_failures(cells),
+        _left_out(cells),
+        _unfinished(cells),
+        _best(variants),
+        _looks(looks),
+        _plan(variants, points),
+        _devices(cells, variants),
+    ]
+    return [note for note in found if note]
+
+
+def _failures(cells: Sequence[Cell]) -> list[str]:
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for cell in cells:
+        if cell.status == "failed":
+            seeds.setdefault((cell.variant, cell.reason), []).append(cell.seed)
+    return [f"failed: {variant} with {_seeds(own)}: {reason}" for (variant, reason), own in seeds.items()]
+
+
+def _left_out(cells: Sequence[Cell]) -> str:
+    failed = {(cell.variant, cell.seed) for cell in cells if cell.status == "failed"}
+    variants = [cell for cell in cells if cell.variant != BASELINE]
+    count = sum(bool(failed & {(cell.variant, cell.seed), (BASELINE, cell.seed)}) for cell in variants)
+    return f"{_count(count, 'pair')} left out, since the baseline or the variant failed" if count else ""
+
+
+def _unfinished(cells: Sequence[Cell]) -> str:
+    count = sum(cell.status in ("waiting", "running") for cell in cells)
+    return f"{count} of {_count(len(cells), 'cell')} not finished yet" if count else ""
+
+
+def _intervals(variants: Sequence[Comparison]) -> str:
+    compared = [row for row in variants if row.low == row.low]
+    if not compared:
+        return ""
+    together = f", which holds for all {len(variants)} variants together" if len(variants) > 1 else ""
+    return f"difference: to the baseline with the same seeds, mean and {LEVEL:.0%} interval{together}"
+
+
+def _no_interval(variants: Sequence[Comparison]) -> str:
+    few = [row.variant for row in variants if row.verdict is Verdict.NO_INTERVAL and row.pairs < 2]
+    equal = [row.variant for row in variants if row.verdict is Verdict.NO_INTERVAL and row.pairs > 1]
+    reasons = [f"at least 2 pairs are needed ({', '.join(few)})"] * bool(few)
+    reasons += [f"the difference is the same with every seed ({', '.join(equal)})"] * bool(equal)
+    return f"no interval: {'; '.join(reasons)}" if reasons else ""
+
+
+def _best(variants: Sequence[Comparison]) -> str:
+    better = [row for row in variants if row.verdict is Verdict.BETTER]
+    if len(variants) < 2 or not better:
+        return ""
+    best = max(better, key=lambda row: row.difference)
+    return (
+        f"{best.variant} is the best of {len(variants)}, in part by luck: its mean is too high on average, its "
+        "interval holds; to know how much better it is, compare it alone, with new seeds"
+    )
+
+
+def _looks(looks: int) -> str:
+    if not looks:
+        return ""
+    return (
+        f"seeds were added {_count(looks, 'time')} after a table was seen, but the intervals hold for a number of "
+        f"seeds chosen before: with a look after each of 3 to 10 seeds, {LOOKING_EARLY:.1%} of equal variants "
+        "get a verdict"
+    )
+
+
+def _plan(variants: Sequence[Comparison], points: float) -> str:
+    if not any(row.more_seeds for row in variants):
+        return ""
+    return (
+        f"more seeds: with about as many more, a new study would see a difference of {points:g} points {POWER:.0%} of "
+        "the time; adding them to this one, to look again, is no fair test"
+    )
+
+
+def _devices(cells: Sequence[Cell], variants: Sequence[Comparison]) -> str:
+    differ = [row.variant for row in variants if any(a.device != b.device for a, b in pairs(cells, row.variant))]
+    if not differ:
+        return ""
+    devices = ", ".join(dict.fromkeys(cell.device for cell in cells if cell.device))
+    return f"pairs trained on different devices ({devices}), which alone changes accuracies: {', '.join(differ)}"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
