@@ -1,10 +1,17 @@
 import io
+import math
+from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 from fashion_lightning.data.labels import CLASSES
 from fashion_lightning.reports import figures
+from fashion_lightning.reports.differences import compare, pairs
+from fashion_lightning.reports.differences_figure import paired_differences, write_figure
+from fashion_lightning.storage.cells import Cell
 
 IMAGES = torch.randint(0, 256, (40, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(40) % 10
@@ -116,3 +123,64 @@ def test_a_reliability_diagram_shows_accuracy_and_number_of_images_of_each_bin(n
     assert lines[-1].get_xydata().tolist() == [[0.4, 0.3], [0.95, 0.98]]
     assert below.get_lines()[-1].get_xydata().tolist() == [[0.4, 7], [0.95, 9_000]]
     assert_nothing_is_cut_off(figure)
+
+
+def study(differences: dict[str, list[float]]) -> list[Cell]:
+    """Of each variant the percentage points that its pairs differ by; nan is a failed cell."""
+    cells = []
+    for variant, points in {"baseline": [0.0] * max(map(len, differences.values())), **differences}.items():
+        for seed, value in enumerate(points):
+            accuracy, status = 0.9 + seed / 1000 + value / 100, "failed" if math.isnan(value) else "finished"
+            cells.append(Cell(variant, seed, Path(), status, val_accuracy=accuracy))
+    return cells
+
+
+def drawn(cells: list[Cell]) -> tuple[Figure, list, list]:
+    """The figure, and its lines: accuracies from a baseline to a variant, and ends of intervals."""
+    comparisons = compare(cells, 0.1)
+    figure = paired_differences(cells, comparisons)
+    left, right = figure.axes
+    lines = [line.get_xydata().tolist() for line in left.get_lines() if len(line.get_xydata()) == 2]
+    intervals = [line.get_xdata() for line in right.get_lines() if line.get_marker() == "|"]
+    assert_nothing_is_cut_off(figure)
+    return figure, lines, intervals
+
+
+@pytest.mark.parametrize("variants", [1, 3, 10])
+def test_a_comparison_shows_every_pair_and_every_interval(variants):
+    cells = study({f"model.optimizer.lr=0.00{v}": [v / 4, 0.2 - v, math.nan, 0.3] for v in range(variants)})
+    figure, lines, intervals = drawn(cells)
+    found = [pair for row in compare(cells, 0.1)[1:] for pair in pairs(cells, row.variant)]
+    assert len(lines) == len(found) == 3 * variants
+    for (start, end), (baseline, variant) in zip(lines, found, strict=True):
+        assert [start[0], end[0]] == [100 * baseline.val_accuracy, 100 * variant.val_accuracy]
+        assert end[1] - start[1] == pytest.approx(0.4)
+    assert [list(ends) for ends in intervals] == [[100 * row.low, 100 * row.high] for row in compare(cells, 0.1)[1:]]
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == [row.variant for row in compare(cells, 0.1)[1:]]
+    assert [text.get_text() for text in right.texts] == ["no difference seen\n3 pairs"] * variants
+
+
+def test_a_comparison_of_one_pair_has_no_interval_and_of_none_no_line():
+    figure, lines, intervals = drawn(study({"wide": [0.5], "bad": [math.nan]}))
+    assert (len(lines), intervals) == (1, [])
+    assert [text.get_text() for text in figure.axes[1].texts] == ["no interval\n1 pair", "no interval\n0 pairs"]
+
+
+def test_a_variant_that_collapsed_does_not_squeeze_the_others():
+    small = {name: [0.1, 0.2, 0.3] for name in "abc"}
+    figure, _, intervals = drawn(study({**small, "collapsed": [-80, -80.1, -80.2]}))
+    left, right = figure.axes
+    low, high = right.get_xlim()
+    assert -2 < low < min(ends[0] for ends in intervals[:3]) < max(ends[1] for ends in intervals[:3]) < high < 2
+    assert left.get_xlim()[0] > 88
+    assert any("-80.10" in text.get_text() for text in right.texts)
+
+
+def test_the_figure_of_a_comparison_is_a_file_with_the_same_bytes_again(tmp_path):
+    cells = study({"wide": [0.5, 0.6, 0.8]})
+    for name in ("one.png", "two.png"):
+        write_figure(tmp_path / name, cells, compare(cells, 0.1))
+    with Image.open(tmp_path / "one.png") as image:
+        assert image.size == (1000, 230)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()

@@ -84,7 +84,7 @@ def class_accuracies(counts: Tensor) -> Figure:
 
 def reliability_diagram(bins: Mapping[str, Sequence[tuple[float, float, int]]]) -> Figure:
     """Of each name its bins: probability of the likeliest class, accuracy, and number of images."""
-    figure = _figure(6, 6)
+    figure = empty_figure(6, 6)
     above, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
     above.plot([0, 1], [0, 1], color="gray", linestyle="--", label="perfectly calibrated")
     for (name, values), color, marker in zip(bins.items(), (BLUE, ORANGE), "os", strict=False):
@@ -115,20 +115,20 @@ def _image_grid(
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
+def empty_figure(width: float, height: float) -> Figure:
     """In inches."""
     return Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
 
 
 def _chart(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = _figure(width, height)
+    figure = empty_figure(width, height)
     return figure, figure.subplots()
 
 
 def _grid(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
     """`count` axes in rows of `columns`, `height` inches a row."""
     rows = max(1, -(-count // columns))
-    figure = _figure(1.9 * columns, height * rows + 0.3)
+    figure = empty_figure(1.9 * columns, height * rows + 0.3)
     axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for ax in axes:
         ax.set_axis_off()
