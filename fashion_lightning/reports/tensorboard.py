@@ -36,13 +36,19 @@ def _logger_of(trainer: Trainer) -> TensorBoardLogger | None:
 
 def hyperparameters(config: str, recipe: str, pl_module: LightningModule) -> dict[str, Any]:
     """A row of the HPARAMS tab: the settings in `config`, YAML, that training depends on; `recipe` is their name."""
+    named = {"config": recipe or "default", "seed": yaml.safe_load(config)["seed_everything"]}
+    return {**named, **training_settings(config), "parameters": sum(p.numel() for p in pl_module.parameters())}
+
+
+def training_settings(config: str) -> dict[str, Any]:
+    """Of `config`, YAML, what training depends on, but for the seed: numbers and texts by names like those of flags."""
     settings = yaml.safe_load(config)
     settings["trainer"] = {name: settings["trainer"][name] for name in TRAINER}
     settings["data"] = {name: value for name, value in settings["data"].items() if name not in NOT_OF_TRAINING}
-    row = {"config": recipe or "default", "seed": settings["seed_everything"]}
+    row: dict[str, Any] = {}
     for part in ("model", "data", "trainer"):
         row |= _flattened(settings[part])
-    return {**row, "parameters": sum(p.numel() for p in pl_module.parameters())}
+    return row
 
 
 def _flattened(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
