@@ -167,11 +167,12 @@ def test_the_best_of_several_was_lucky_too():
 
 
 def test_looking_early_and_adding_seeds_are_warned_of():
-    cells = study(wide=shifted(0.1, -0.1, 0.1, -0.1))
+    points = [0.1 * math.sqrt(3 / 4) * sign for sign in (1, -1, 1, -1)]  # as above: 10 pairs
+    cells = study(wide=shifted(*points))
     assert "seeds were added 2 times after a table was seen" in told(cells, looks=2)
     assert "16.5% of equal variants" in told(cells, looks=1)
     assert "seeds were added" not in told(cells)
-    assert "a new study would see a difference of 0.1 points 80% of the time" in told(cells)
+    assert "a new study with about 10 would see a difference of 0.1 points 80% of the time" in told(cells)
 
 
 def test_other_devices_within_a_pair_are_told():

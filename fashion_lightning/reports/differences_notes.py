@@ -90,10 +90,12 @@ def _looks(looks: int) -> str:
 
 
 def _plan(variants: Sequence[Comparison], points: float) -> str:
-    if not any(row.more_seeds for row in variants):
+    """A study has the same seeds for all variants, so as many as the one needs that needs most."""
+    seeds = max((row.pairs + row.more_seeds for row in variants if row.more_seeds), default=0)
+    if not seeds:
         return ""
     return (
-        f"more seeds: with about as many more, a new study would see a difference of {points:g} points {POWER:.0%} of "
+        f"more seeds: a new study with about {seeds} would see a difference of {points:g} points {POWER:.0%} of "
         "the time; adding them to this one, to look again, is no fair test"
     )
 
