@@ -1,7 +1,11 @@
 import gzip
 import hashlib
+import http.server
 import shutil
 import subprocess
+from functools import partial
+from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from fashion_lightning.data.files import load
 from fashion_lightning.errors import UserError
 
 IMAGES = "train-images-idx3-ubyte"
+FROM_TORCHVISION = files._from_torchvision
 
 
 @pytest.fixture
@@ -27,7 +32,7 @@ def published(tmp_path, tiny_data, monkeypatch):
     return shutil.copytree(tiny_data, tmp_path / "data")
 
 
-def offline(folder):
+def offline(folder, names):
     raise OSError("no network here")
 
 
@@ -95,7 +100,7 @@ def every_file(folder):
 def test_another_data_set_is_refused_and_left_as_it_is(published, layout, tiny_data, monkeypatch):
     """As MNIST has it: the same names, the same format, other content. What could be used instead is not."""
     shutil.copytree(tiny_data, files.DEBIAN_DIR)
-    monkeypatch.setattr(files, "_from_torchvision", lambda folder: shutil.copytree(tiny_data, folder / "unpacked"))
+    monkeypatch.setattr(files, "_from_torchvision", lambda folder, names: shutil.copytree(tiny_data, folder / "raw"))
     other = write_data(published, train=300, test=100)
     (published / IMAGES).write_bytes((published / IMAGES).read_bytes()[:-1])  # not even a damaged one is renamed
     if layout == "gz":
@@ -177,7 +182,7 @@ def test_fetches_what_is_missing_from_the_first_source_that_works(published, sou
     (published / IMAGES).unlink()
     other = (published / "t10k-labels-idx1-ubyte").stat()
 
-    def unpack(folder):
+    def unpack(folder, names):
         return shutil.copytree(complete, folder / "unpacked")
 
     monkeypatch.setattr(files, source, unpack)
@@ -189,10 +194,44 @@ def test_fetches_what_is_missing_from_the_first_source_that_works(published, sou
     load(published)
 
 
+def test_the_rest_is_neither_looked_for_nor_set_aside_nor_downloaded(published):
+    for name in files.FILES:
+        if name.startswith("t10k"):
+            (published / name).write_bytes(b"damaged")
+    before = listing(published)
+    assert list(load(published, parts=("train",))) == list(files.FILES)[:2]
+    assert listing(published) == before
+
+
+def test_the_mirror_is_asked_for_what_is_missing_alone(published, tmp_path, monkeypatch):
+    from torchvision.datasets import FashionMNIST
+
+    asked = []
+
+    class Mirror(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            asked.append(Path(self.path).name)
+
+    mirror = shutil.copytree(published, tmp_path / "mirror")
+    for name in files.FILES:
+        compress(mirror / name)
+    monkeypatch.setattr(files, "_from_torchvision", FROM_TORCHVISION)
+    monkeypatch.setattr(FashionMNIST, "resources", [(f"{name}.gz", None) for name in files.FILES])
+    (published / IMAGES).unlink()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Mirror, directory=mirror)) as server:
+        monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        Thread(target=server.serve_forever).start()
+        found = load(published)
+        server.shutdown()
+    assert set(asked) == {f"{IMAGES}.gz"}
+    assert found[IMAGES].shape == (250, 28, 28)
+    assert listing(published) == sorted(files.FILES)
+
+
 def test_a_damaged_download_is_not_kept(published, monkeypatch):
     (published / IMAGES).unlink()
 
-    def unpack(folder):
+    def unpack(folder, names):
         (folder / IMAGES).write_bytes(b"captive portal")
         return folder
 
@@ -248,7 +287,7 @@ def test_debian_s_package_is_unpacked_without_installing(tmp_path):
     if not shutil.which("apt-get"):
         pytest.skip("no apt-get")
     try:
-        folder = files._from_debian(tmp_path)
+        folder = files._from_debian(tmp_path, [])
     except subprocess.CalledProcessError as error:
         pytest.skip(f"no package: {error.stderr}")
     content = gzip.decompress((folder / f"{IMAGES}.gz").read_bytes())

@@ -5,13 +5,16 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from conftest import write_data
+from conftest import write_data, write_idx
 from pytorch_lightning.trainer.states import TrainerFn
 
 from fashion_lightning import fit, test
 from fashion_lightning.data.module import FashionMNISTDataModule
+from fashion_lightning.reports import inspection
+from fashion_lightning.storage.run_folders import Run
 
 WITHOUT = ["--evaluate_test", "false"]
 
@@ -21,24 +24,45 @@ def data_dir(tiny_data, tmp_path) -> Path:
     return shutil.copytree(tiny_data, tmp_path / "files")
 
 
-def test_training_without_test_files_gives_the_same_bits_and_they_can_be_evaluated_later(tiny_args, data_dir, capsys):
-    args = [*tiny_args, "--data.data_dir", str(data_dir)]
-    expected = fit.main(args)
-    files = {path: path.read_bytes() for path in data_dir.glob("t10k*")}
-    for path in files:
+def spoil(path: Path, damage: str) -> None:
+    path.unlink()
+    if damage == "replaced":
+        write_idx(path, np.ones((7, 28, 28) if "images" in path.name else 7, np.uint8))
+    elif damage == "unreadable":
+        path.mkdir()
+
+
+def bits_of(number: int) -> tuple[bytes, dict[str, torch.Tensor]]:
+    run = Run(Path(f"lightning_logs/version_{number}"))
+    return run.metrics.read_bytes(), torch.load(run.last, weights_only=True)["state_dict"]
+
+
+def test_training_gives_the_same_bits_whatever_the_test_files_are(tiny_args, data_dir, tmp_path, capsys):
+    expected = fit.main([*tiny_args, "--data.data_dir", str(data_dir)])
+    rows, weights = bits_of(0)
+    for number, damage in enumerate(("missing", "replaced", "unreadable"), 1):
+        folder = shutil.copytree(data_dir, tmp_path / damage)
+        for path in list(folder.glob("t10k*")):
+            spoil(path, damage)
+        capsys.readouterr()
+        found = fit.main([*tiny_args, "--data.data_dir", str(folder), *WITHOUT])
+        assert "data     200 train, 50 val images\n" in capsys.readouterr().out
+        assert list(found) == [name for name in expected if name != "test"]
+        assert (found["train"], found["val"]) == (expected["train"], expected["val"])
+        assert bits_of(number)[0] == rows
+        assert all(torch.equal(values, weights[name]) for name, values in bits_of(number)[1].items())
+    test.main(["--data.data_dir", str(data_dir)])
+    assert json.loads(Path("lightning_logs/version_3/results.json").read_text())["test"] == expected["test"]
+
+
+def test_the_graph_in_tensorboard_needs_no_test_set(inspected_args, data_dir, monkeypatch):
+    for path in data_dir.glob("t10k*"):
         path.unlink()
-    capsys.readouterr()
-    found = fit.main([*args, *WITHOUT])
-    assert "200 train, 50 val images" in capsys.readouterr().out
-    assert (found["train"], found["val"], found.get("test")) == (expected["train"], expected["val"], None)
-    first, second = (Path(f"lightning_logs/version_{number}") for number in (0, 1))
-    assert (first / "metrics.csv").read_bytes() == (second / "metrics.csv").read_bytes()
-    weights = [torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in (first, second)]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    for path, content in files.items():
-        path.write_bytes(content)
-    test.main([])
-    assert json.loads((second / "results.json").read_text())["test"] == expected["test"]
+    graphs = []
+    monkeypatch.setattr(inspection.tensorboard, "add_graph", lambda writer, network, image: graphs.append(image))
+    parts = ["--inspect.figures=false", "--data.data_dir", str(data_dir), "--trainer.max_epochs", "1"]
+    fit.main([*inspected_args, *parts, *WITHOUT])
+    assert [image.shape for image in graphs] == [(1, 1, 28, 28)]
 
 
 @pytest.mark.parametrize(("before", "after"), [(WITHOUT, ["--evaluate_test", "true"]), ([], WITHOUT)])
@@ -67,6 +91,9 @@ def test_what_cannot_be_known_of_a_checkpoint_of_an_older_version_is_said(tiny_d
         data.check_match({**old, "data": "of others"})
     alone = FashionMNISTDataModule(tiny_data, verify=False)
     alone.with_test = False
-    alone.trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING))
+    data.check_match(alone._order())
+    with pytest.raises(ValueError, match="expected the data set that the checkpoint was trained on"):
+        data.check_match({**alone._order(), "training_data": "of others"})
+    alone.trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING), is_global_zero=True)
     with pytest.warns(match="not known whether the training images are those of the checkpoint"):
         alone.load_state_dict({**old, "seed": 0})

@@ -106,7 +106,7 @@ def _make_parser(job: str) -> LightningArgumentParser:
     parser.add_class_arguments(InspectionParts, "inspect")
     start_help = "Checkpoint to start from: best, last, run:N or a path."
     parser.add_argument("--ckpt_path", type=str | None, default=None, help=start_help)
-    test_help = "Whether fit evaluates the test set at its end; of no meaning to other commands."
+    test_help = "Whether fit reads the test set and evaluates it at its end; of no meaning to other commands."
     parser.add_argument("--evaluate_test", type=bool, default=True, help=test_help)
     if job == "fit":
         parser.add_argument("--resume", action="store_true", help="Resume the newest run from its last checkpoint.")

@@ -43,18 +43,16 @@ FILES = {
     "t10k-labels-idx1-ubyte": (10008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
 }
 
-PARTS = ("train", "t10k")  # as their names begin; the second is the test set
 
-
-def load(data_dir: str | Path, verify: bool = True, parts: Sequence[str] = PARTS) -> dict[str, Tensor]:
+def load(data_dir: str | Path, verify: bool = True, parts: Sequence[str] = ("train", "t10k")) -> dict[str, Tensor]:
     """File name to uint8 tensor: images (N, 28, 28), labels (N,).
 
-    Reads the files of `parts` in place from `data_dir` or Debian's package, and downloads into `data_dir` what neither
-    has. A file may be raw or `.gz`, in the folder itself or in torchvision's `FashionMNIST/raw` below it. A damaged
-    file is renamed to `.bad`, and another one takes its place. Without `verify`, content need not match the published
-    SHA-256: any IDX files of these names in `data_dir` are accepted, and nothing is renamed or downloaded. Raises
-    UserError if a file is missing and cannot be downloaded, or is not what its name says: of another data set, which is
-    not changed.
+    Reads the images and labels of `parts`, of which `t10k` is the test set, in place from `data_dir` or Debian's
+    package, and downloads into `data_dir` what neither has; it does not look for the rest. A file may be raw or `.gz`,
+    in the folder itself or in torchvision's `FashionMNIST/raw` below it. A damaged file is renamed to `.bad`, and
+    another one takes its place. Without `verify`, content need not match the published SHA-256: any IDX files of these
+    names in `data_dir` are accepted, and nothing is renamed or downloaded. Raises UserError if a file is missing and
+    cannot be downloaded, or is not what its name says: of another data set, which is not changed.
     """
     data_dir, rejected = Path(data_dir), dict[Path, bool]()
     names = [name for name in FILES if name.startswith(tuple(parts))]
@@ -162,7 +160,7 @@ def _download(names: list[str], data_dir: Path) -> dict[str, bytearray]:
     for source, unpack in sources:
         with tempfile.TemporaryDirectory(dir=data_dir, prefix=".download-") as folder:
             try:
-                raw = unpack(Path(folder))
+                raw = unpack(Path(folder), names)
             except (OSError, RuntimeError, EOFError, http.client.HTTPException, subprocess.SubprocessError) as error:
                 reasons[source] = f"{getattr(error, 'stderr', '') or error}".strip().splitlines()[-1]
                 continue
@@ -183,21 +181,24 @@ def _download(names: list[str], data_dir: Path) -> dict[str, bytearray]:
     )
 
 
-def _from_torchvision(folder: Path) -> Path:
+def _from_torchvision(folder: Path, names: list[str]) -> Path:
     from torchvision.datasets import FashionMNIST  # takes a second, and only a download needs it
+    from torchvision.datasets.utils import download_url
 
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_TIMEOUT_SECONDS)
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            FashionMNIST(folder, download=True)
+            for file, md5 in FashionMNIST.resources:
+                if file.removesuffix(".gz") in names:
+                    download_url(f"{FashionMNIST.mirrors[0]}{file}", folder, md5=md5)
     finally:
         socket.setdefaulttimeout(before)
     return folder
 
 
-def _from_debian(folder: Path) -> Path:
-    """Unpacks the package without installing it, with separate package lists: needs no root."""
+def _from_debian(folder: Path, names: list[str]) -> Path:
+    """Unpacks the package, with all files, without installing it, with separate package lists: needs no root."""
     if not shutil.which("apt-get"):
         raise OSError("this system has no apt-get")
     for partial in ("lists/partial", "cache/archives/partial"):

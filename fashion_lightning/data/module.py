@@ -104,7 +104,8 @@ class FashionMNISTDataModule(pl.LightningDataModule):
     @functools.cached_property
     def splits(self) -> dict[str, Split]:
         """Those of train, val and test that have images. Raises UserError, see `files.load`."""
-        tensors = files.load(self.data_dir, self.verify, files.PARTS if self.with_test else files.PARTS[:1])
+        parts = ("train", "t10k") if self.with_test else ("train",)
+        tensors = files.load(self.data_dir, self.verify, parts)
 
         def whole(part: str) -> Split:
             images, labels = tensors[f"{part}-images-idx3-ubyte"], tensors[f"{part}-labels-idx1-ubyte"]
@@ -174,7 +175,9 @@ class FashionMNISTDataModule(pl.LightningDataModule):
             return self.check_match(state_dict)
         now = self._order()
         if not state_dict.keys() & now.keys() & DIGESTS:  # of an older version, resumed without the test set
-            warnings.warn("not known whether the training images are those of the checkpoint", stacklevel=2)
+            problem = "not known whether the training images are those of the checkpoint"
+            if self.trainer.is_global_zero:
+                warnings.warn(f"{problem}: to have it checked, --evaluate_test true", stacklevel=2)
         for name, value in now.items():
             if value != state_dict.get(name, value if name in DIGESTS else None):
                 was = f"cannot resume: {name} was {state_dict.get(name)}, is now {value}"
