@@ -102,7 +102,7 @@ def write_holder() -> None:
 
     def training_step(self, batch, batch_idx):
         if self.trainer.global_step == 2:
-            pid = Run(RUN).lock.read_text().split()[0] if is_locked(Run(RUN)) else "nobody"
+            pid = Run(RUN).lock.read_text().split()[0] if is_locked(Run(RUN).lock) else "nobody"
             with open("holders", "a") as stream:
                 stream.write(f"{self.trainer.global_rank} {pid == str(os.getpid())}\n")
         return step(self, batch, batch_idx)
@@ -120,7 +120,7 @@ def test_a_folder_of_the_user_s_own_logger_has_one_fit_too(tiny_args, tmp_path):
     flags = ["TensorBoardLogger", "--trainer.logger.save_dir", ".", "--trainer.logger.version", "mine"]
     folder = tmp_path / "lightning_logs" / "mine"
     folder.mkdir(parents=True)
-    with locked(Run(folder)):
+    with locked(Run(folder).lock):
         assert forked.run(tmp_path, [*tiny_args, "--trainer.logger", *flags]) == 2
         assert (
             f"lightning_logs/mine is in use by the fit with process id {os.getpid()}:" in (tmp_path / "err").read_text()
@@ -135,15 +135,15 @@ def test_a_folder_of_the_user_s_own_logger_has_one_fit_too(tiny_args, tmp_path):
 def test_a_lock_names_another_host_and_leaves_that_of_another_fit(tmp_path, monkeypatch):
     run = Run(tmp_path)
     run.lock.write_text("77 elsewhere\n")  # which a killed holder left
-    with locked(run):
+    with locked(run.lock):
         assert run.lock.read_text() == f"{os.getpid()} {socket.gethostname()}\n"
         monkeypatch.setattr(socket, "gethostname", lambda: "here")
-        with pytest.raises(UserError, match=rf"process id {os.getpid()} on \S+: wait"), locked(run):
+        with pytest.raises(UserError, match=rf"process id {os.getpid()} on \S+: wait"), locked(run.lock):
             pass
     assert not run.lock.exists()
-    with locked(run):
+    with locked(run.lock):
         run.lock.unlink()  # with the folder, after a start that failed
-        with locked(run):
+        with locked(run.lock):
             pass
         run.lock.write_text("of another fit that has made the folder again")
     assert run.lock.exists()
@@ -213,8 +213,8 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
         raise OSError(38, os.strerror(38))
 
     monkeypatch.setattr(locking.fcntl, "flock", flock)
-    with pytest.warns(UserWarning, match=r"cannot lock .* \(Function not implemented\)"), locked(Run(tmp_path)):
-        assert not is_locked(Run(tmp_path))
+    with pytest.warns(UserWarning, match=r"cannot lock .* \(Function not implemented\)"), locked(Run(tmp_path).lock):
+        assert not is_locked(Run(tmp_path).lock)
 
 
 def test_a_folder_of_another_program_is_not_a_run(tiny_args):

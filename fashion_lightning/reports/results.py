@@ -93,7 +93,7 @@ def summarize(run: Run) -> dict[str, Any]:
             if "split_images" in results[split]:
                 row[f"{split}_images"] = results[split]["images"]
     except FileNotFoundError:
-        row["status"] = "running" if is_locked(run) else "unfinished"
+        row["status"] = "running" if is_locked(run.lock) else "unfinished"
     except PermissionError:
         row["status"] = "unreadable"
     except (OSError, ValueError, KeyError, TypeError):

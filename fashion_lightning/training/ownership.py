@@ -59,7 +59,7 @@ class Ownership:
         if not run:
             yield
             return
-        with locked(run), _undone(run, made, unless=lambda: trainer.global_step > first_step):
+        with locked(run.lock), _undone(run, made, unless=lambda: trainer.global_step > first_step):
             if not run.is_ours:
                 with replacing(run.config) as stream:
                     stream.write(self._config.encode())

@@ -1,0 +1,99 @@
+"""The folder of a study, `studies/NAME`, and the definition in it, which says what its cells are."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fashion_lightning.errors import UserError
+from fashion_lightning.storage.cells import Cell
+from fashion_lightning.storage.run_folders import LOGS, PREFIX, Run
+from fashion_lightning.storage.whole_files import replacing
+
+STUDIES, WINNER, TRIAL = "studies", "winner", "trial_"
+
+
+@dataclass(frozen=True)
+class Search:
+    """Trials of settings that are drawn from ranges, all trained with one seed."""
+
+    space: dict[str, str]  # flag without dashes to its range, as typed
+    trials: int
+    sampler: str
+    seed: int  # of the draws and of the training of every trial
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What is compared. Variants, seeds and trials may be added later; all else stays."""
+
+    settings: dict[str, str]  # name of a variant to all its settings, YAML
+    seeds: list[int]
+    threads: int  # of a cell; another number changes last bits
+    search: Search | None = None
+    looks: int = 0  # how often seeds were added after cells were finished
+    tested: str | None = None  # the variant of which the test set was evaluated, or is being evaluated
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    folder: Path
+    lock: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lock", self.folder / "study.lock")
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "study.db"
+
+    def settings(self, variant: str) -> Path:
+        """The file that its cells are trained by."""
+        return self.folder / "variants" / f"{variant}.yaml"
+
+    def root(self, cell: Cell) -> Path:
+        return self.folder / cell.folder
+
+    def run(self, cell: Cell) -> Run:
+        """The only one of the cell, whether it is there or not."""
+        return Run(self.root(cell) / LOGS / f"{PREFIX}0")
+
+    def log(self, cell: Cell) -> Path:
+        return self.root(cell) / "log.txt"
+
+    def read(self) -> Definition | None:
+        """None if there is no study in the folder. Raises UserError if its definition cannot be read."""
+        path = self._definition
+        if not path.exists():
+            return None
+        try:
+            content: dict[str, Any] = yaml.safe_load(path.read_text())
+            search = content.pop("search")
+            settings = {name: self.settings(name).read_text() for name in content.pop("variants")}
+            return Definition(settings, search=Search(**search) if search else None, **content)
+        except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+            remedy = "restore it, or choose another --name"
+            raise UserError(f"{self.folder}: its definition cannot be read ({error}); {remedy}") from error
+
+    def write(self, definition: Definition) -> None:
+        for name, text in definition.settings.items():
+            if not self.settings(name).exists():
+                self.write_settings(name, text)
+        content = {"variants": list(definition.settings), **dataclasses.asdict(definition)}
+        del content["settings"]
+        with replacing(self._definition) as stream:
+            stream.write(yaml.safe_dump(content, sort_keys=False).encode())
+
+    def write_settings(self, variant: str, text: str) -> None:
+        with replacing(self.settings(variant)) as stream:
+            stream.write(text.encode())
+
+    @property
+    def _definition(self) -> Path:
+        return self.folder / "study.yaml"
+
+
+def cell_folder(variant: str, seed: int) -> Path:
+    return Path("cells", variant, f"seed_{seed}")
