@@ -1,24 +1,26 @@
-"""A recipe over seeds, through the command line that users type: a row of the README's table of results.
+"""A recipe over seeds, as a study of one variant: a row of the README's table of results.
 
-Command: python -m benchmarks.recipes configs/fast.yaml [--seeds N] [--out DIR] [--data_dir DIR]
-Each seed has a folder in `--out`, where an interrupted run is resumed and a finished one is not repeated. The
-notebook's loop is measured before the first and after the last one. The row is printed, and kept in recipes.csv.
+Command: python -m benchmarks.recipes configs/fast.yaml [--seeds N] [--out DIR] [--data_dir DIR] [--workers N]
+The study is in `--out`, where an interrupted one goes on. The notebook's loop is measured before it and after it. For
+times that are compared with the notebook's, leave `--workers` at 1. The row is printed, and kept in recipes.csv.
 """
 
 import argparse
 import csv
 import json
 import statistics
-import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from benchmarks.measuring import ROOT, measure, where_and_with_what
-from fashion_lightning import test
-from fashion_lightning.storage.run_folders import runs
+from fashion_lightning import study, test
+from fashion_lightning.jobs.study import cells_of
+from fashion_lightning.storage.run_folders import Run
+from fashion_lightning.storage.study_folders import STUDIES, StudyFolder
 
 TABLE = ROOT / "benchmarks" / "recipes.csv"
 
@@ -30,35 +32,18 @@ def measured_notebook(path: Path, data_dir: str) -> float:
     return json.loads(path.read_text())["fit_seconds"]
 
 
-def fitted(config: Path, seed: int, folder: Path, data_dir: str) -> dict[str, Any]:
-    """What `results.json` says of a seed, which is trained now if it was not yet; and `test_unmirrored`."""
-    folder.mkdir(exist_ok=True)
-    flags = ["--config", str(config.resolve()), "--seed_everything", str(seed), "--data.data_dir", data_dir]
-    finished = [run for run in runs(folder) if run.results.is_file()]
-    results = json.loads(finished[0].results.read_text()) if finished else None
-    results = results or measure(["fashion_lightning.fit", *flags, "--resume"], folder=folder)
-    if not yaml.safe_load(config.read_text())["model"].get("mirror_at_test"):
-        return {**results, "test_unmirrored": results["test"]}
-    checkpoint = ["--ckpt_path", str(folder / results["checkpoint"])]
-    unmirrored = ["--model.mirror_at_test", "false", "--inspect.figures", "false"]
-    splits = test.main([*checkpoint, *unmirrored, "--data.data_dir", data_dir])
-    return {**results, "test_unmirrored": splits["test"]}
-
-
-def main(config: Path, seeds: int, out: Path, data_dir: str) -> None:
-    data_dir, folder = str(Path(data_dir).resolve()), out.resolve() / config.stem
+def main(config: Path, seeds: int, out: Path, data_dir: str, workers: int) -> None:
+    data_dir, folder = str(Path(data_dir).resolve()), out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    settings = folder / config.name
-    if settings.is_file() and yaml.safe_load(settings.read_text()) != yaml.safe_load(config.read_text()):
-        raise SystemExit(f"error: {folder} has runs with other settings than {config} has now: choose another --out")
-    settings.write_text(config.read_text())
-
-    notebook = [measured_notebook(folder / "notebook_before.json", data_dir)]
-    runs = []
-    for seed in range(seeds):
-        runs.append(fitted(config, seed, folder / f"seed_{seed}", data_dir))
-        print(f"seed {seed}: test {runs[-1]['test']['accuracy']:.2%}, {runs[-1]['fit_seconds']:.1f} s", file=sys.stderr)
-    notebook.append(measured_notebook(folder / "notebook_after.json", data_dir))
+    notebook = [measured_notebook(folder / f"{config.stem}_notebook_before.json", data_dir)]
+    flags = ["--config", str(config.resolve()), "--data.data_dir", data_dir, "--trainer.default_root_dir", str(folder)]
+    flags += ["--name", config.stem, "--seeds", str(seeds), "--workers", str(workers), "--test_winner"]
+    study.main([*flags, "--threads", str(torch.get_num_threads() // workers)])
+    place = StudyFolder(folder / STUDIES / config.stem)
+    definition = place.read()
+    found = [place.run(cell) for cell in cells_of(definition)] if definition else []
+    runs = [{**json.loads(run.results.read_text()), "test_unmirrored": unmirrored(run, data_dir)} for run in found]
+    notebook.append(measured_notebook(folder / f"{config.stem}_notebook_after.json", data_dir))
 
     row = summarize(config.stem, runs, statistics.mean(notebook))
     rows = list(csv.DictReader(TABLE.read_text().splitlines())) if TABLE.is_file() else []
@@ -67,6 +52,14 @@ def main(config: Path, seeds: int, out: Path, data_dir: str) -> None:
         table.writeheader()
         table.writerows([*(other for other in rows if other["recipe"] != row["recipe"]), row])
     print(render(row))
+
+
+def unmirrored(run: Run, data_dir: str) -> dict[str, float]:
+    """The test set evaluated without mirror images."""
+    if not yaml.safe_load(run.config.read_text())["model"]["mirror_at_test"]:
+        return json.loads(run.results.read_text())["test"]
+    flags = ["--model.mirror_at_test", "false", "--inspect.figures", "false", "--data.data_dir", data_dir]
+    return test.main(["--ckpt_path", str(run.best), *flags])["test"]
 
 
 def summarize(name: str, runs: list[dict[str, Any]], notebook_seconds: float) -> dict[str, Any]:
@@ -114,4 +107,5 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("recipes"))
     parser.add_argument("--data_dir", default="data")
+    parser.add_argument("--workers", type=int, default=1)
     main(**vars(parser.parse_args()))

@@ -13,6 +13,10 @@ class UserError(ValueError):
     status = 2  # of the process
 
 
+# What settings that cannot be used raise, where no one checks them before.
+OF_SETTINGS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
+
+
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or not of the expected kind."""
 

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "fashion_lightning"
 SWAPPED = ("classifier", "networks", "augmentation", "schedules")
-COMMANDS = ("fit", "test", "predict", "runs", "verify", "__main__")
+COMMANDS = ("fit", "test", "predict", "runs", "study", "verify", "__main__")
 # A module imports from its own level or from those below.
 LEVELS = [["errors"], ["data", "storage"], ["training"], ["reports", *SWAPPED], ["jobs"], ["command_line"], [*COMMANDS]]
 MAX_LINES = 250

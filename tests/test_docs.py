@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from fashion_lightning import fit
+from fashion_lightning import fit, study
 from fashion_lightning.command_line import command
 
 PAGES = [
@@ -24,7 +24,12 @@ PAGES = [
 ]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text() for page in PAGES}
 README = TEXTS["README.md"]
-FLAGS = re.findall(r"^\| `(--.*?)` \|", "\n".join(TEXTS.values()), re.M)
+FLAGS = [
+    (job, flags)
+    for page, text in TEXTS.items()
+    for job in ("study" if "studies" in page else "fit",)
+    for flags in re.findall(r"^\| `(--.*?)` \|", text, re.M)
+]
 # Minutes or more; they have tests of their own.
 ELSEWHERE = {"python -m fashion_lightning.verify": "test_verify.py", "python -m benchmarks.": "test_benchmarks.py"}
 ELSEWHERE |= {"make ": "test_setup.py", "tensorboard ": "test_tensorboard_starts"}
@@ -45,7 +50,7 @@ def test_all_commands_are_known_to_these_tests():
     assert len(FLAGS) > 20
     assert "python -m fashion_lightning.verify" in commands(README)
     assert "make fit" in commands(README)
-    assert README.count("\n") <= 190
+    assert README.count("\n") <= 200
 
 
 @pytest.mark.parametrize("page", [page for page, text in TEXTS.items() if jobs(text)])
@@ -60,7 +65,8 @@ def test_the_commands_work_one_after_the_other(page, tiny_args, monkeypatch, tmp
     fit.main(tiny_args)
     for line in jobs(TEXTS[page]):
         module, *flags = shlex.split(line)[2:]
-        tiny = tiny_args if module.endswith(".fit") else []
+        tiny = tiny_args if module.endswith((".fit", ".study")) else []
+        flags += ["--dry_run"] if module.endswith(".study") else []
         if "ddp" in flags:
             subprocess.run([sys.executable, "-m", module, *tiny, *flags], check=True, env=os.environ)
             continue
@@ -90,13 +96,13 @@ def test_the_tests_named_as_guards_are_there():
         assert f"def {name}(" in (ROOT / "tests" / file).read_text(), (file, name)
 
 
-@pytest.mark.parametrize("flags", FLAGS)
-def test_the_flags_are_accepted(flags, monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize(("job", "flags"), FLAGS)
+def test_the_flags_are_accepted(job, flags, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "my.yaml").write_text("trainer:\n  max_epochs: 3\n")
     with pytest.raises(SystemExit) as exit_:
-        fit.main([*shlex.split(flags), "--print_config"])
+        {"fit": fit, "study": study}[job].main([*shlex.split(flags), "--print_config"])
     assert exit_.value.code == 0
     assert capsys.readouterr().out
 

@@ -57,7 +57,7 @@ def test_a_second_fit_in_a_folder_is_refused_until_the_first_has_ended(tiny_args
         assert forked.run(tmp_path, [*tiny_args, *flags]) == 2
         assert (tmp_path / "out").read_text() == ""
         error = f"error: {RUN} is in use by the fit with process id {process.pid}: wait for it or stop it, or "
-        assert (tmp_path / "err").read_text() == f"{error}start a new run\n"
+        assert (tmp_path / "err").read_text() == f"{error}start another fit\n"
     assert contents(tmp_path / RUN) == before
     assert [row["status"] for row in runs.main([])] == ["running"]
     assert test.main(["--ckpt_path", f"{RUN}/checkpoints/last.ckpt"])["test"]["images"] == 203

@@ -79,7 +79,7 @@ def fit(settings: Settings) -> Fit:
         checks.check_batches(trainer, made.data)
     loggers_of = functools.partial(_loggers, made.trainer.logger, start) if makes_folder else None
     owner = ownership.Ownership(settings.root, start.run, text, loggers_of, stop)
-    is_resume, evaluate_test = settings.config.resume, settings.config.evaluate_test
+    is_resume, evaluate_test = settings.config.get("resume", False), settings.config.evaluate_test
     objects = trainer, made.model, made.data, logits
     return Fit(*objects, run_record, checkpoints, start, owner, is_resume, evaluate_test)
 

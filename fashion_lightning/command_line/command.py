@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fashion_lightning.command_line.messages import explain
-from fashion_lightning.errors import UserError, WorkError, reported
+from fashion_lightning.errors import OF_SETTINGS, UserError, WorkError, reported
 
 FLAGS = """\
   --ckpt_path best|last|run:N|PATH   the checkpoint: of the newest run, of run N, or a file
@@ -34,8 +34,6 @@ HARMLESS = {
     r"Total length of `list` across ranks is zero": "nothing is validated if all images are trained on",
     r".*your dataloader is not resumable": "it starts with the batch given by the restored counters",
 }
-# What settings that cannot be used raise, where no one checks them before.
-OF_SETTINGS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 
 
 def answer_help(page: str, args: list[str] | None) -> None:
@@ -58,7 +56,8 @@ def run(job: str, page: str, args: list[str] | None) -> Any:
 
         from fashion_lightning.command_line import build, processes, settings  # seconds that `--help` does not wait
 
-        make: Callable[[settings.Settings], Any] = {"fit": build.fit, "test": build.test, "predict": build.predict}[job]
+        make: Callable[[settings.Settings], Any]
+        make = _study() if job == "study" else {"fit": build.fit, "test": build.test, "predict": build.predict}[job]
         with contextlib.ExitStack() as threads:
             with _output():
                 try:
@@ -69,7 +68,17 @@ def run(job: str, page: str, args: list[str] | None) -> Any:
                     raise
                 except (MisconfigurationException, *OF_SETTINGS) as error:  # until here
                     raise UserError(explain(str(error))) from error
-            return processes.run(_work, prepared)
+            return _work(prepared) if job == "study" else processes.run(_work, prepared)
+
+
+def _study() -> Callable[[Any], Any]:
+    try:
+        from fashion_lightning.command_line import build_study
+    except ImportError as error:
+        if error.name != "optuna":
+            raise
+        raise UserError("a study needs Optuna: pip install -e '.[study]'") from error
+    return build_study.study
 
 
 def _work(job: Any) -> Any:

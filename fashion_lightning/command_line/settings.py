@@ -18,7 +18,7 @@ from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
 
 from fashion_lightning.classifier import FashionClassifier
-from fashion_lightning.command_line import class_defaults, starting
+from fashion_lightning.command_line import class_defaults, starting, variants
 from fashion_lightning.command_line.messages import explain
 from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.errors import UserError
@@ -43,6 +43,7 @@ class Settings:
     config: Namespace  # every setting; those of the run that the command starts from hold where no flag differs
     start: Start
     root: Path  # the folder that holds `lightning_logs`
+    args: tuple[str, ...]  # of the command line
 
     @property
     def recipe(self) -> str:
@@ -85,7 +86,7 @@ def resolve(job: str, args: list[str] | None) -> Settings:
         raise UserError("--resume: expected no --trainer.logger of your own: its folder is not known here")
     if not 0 <= config.seed_everything < 2**32:
         raise UserError(f"--seed_everything: expected 0 to {2**32 - 1}, got {config.seed_everything}")
-    return Settings(parser, config, Start(checkpoint, run, departures), root)
+    return Settings(parser, config, Start(checkpoint, run, departures), root, tuple(args))
 
 
 def _make_parser(job: str) -> LightningArgumentParser:
@@ -110,6 +111,8 @@ def _make_parser(job: str) -> LightningArgumentParser:
     parser.add_argument("--evaluate_test", type=bool, default=True, help=test_help)
     if job == "fit":
         parser.add_argument("--resume", action="store_true", help="Resume the newest run from its last checkpoint.")
+    if job == "study":
+        variants.add_flags(parser)
     if job == "predict":
         parser.add_argument("pictures", nargs="*", help="Pictures, folders, quoted patterns, or - for a list on stdin.")
         parser.add_argument("--out", type=str | None, default=None, help="File for programs: .csv or .json.")
@@ -120,7 +123,8 @@ def _make_parser(job: str) -> LightningArgumentParser:
 
 def _yaml(parser: LightningArgumentParser, config: Namespace) -> str:
     config = config.clone()
-    config.pop("resume", None)
+    for name in ("resume", *variants.FLAGS):
+        config.pop(name, None)
     config.ckpt_path = None
     return parser.dump(config, skip_unset=False)
 

@@ -32,7 +32,9 @@ def find(job: str, config: Namespace, root: Path) -> tuple[Checkpoint | None, Ru
         if config.ckpt_path:
             raise UserError("--resume: expected no --ckpt_path beside it: it takes the last one of the newest run")
         return _last_of_newest(root)
-    name = config.ckpt_path or ("best" if job != "fit" else None)
+    if job == "study" and config.ckpt_path:
+        raise UserError("--ckpt_path: expected none, since a study trains every cell from the beginning")
+    name = config.ckpt_path or ("best" if job not in ("fit", "study") else None)
     if not name:
         return None, None
     path = find_checkpoint(name, root, of_run="last" if job == "fit" else "best")
@@ -102,8 +104,10 @@ def _class_of_network(checkpoint: Checkpoint) -> str | None:
     return checkpoint.part(*RECORDED, "model", "network").get("class_path")
 
 
-def departures(before: dict[str, Any], now: dict[str, Any], compared: tuple[str, ...]) -> tuple[str, ...]:
-    """Settings that differ from those before; of a class that was changed, no arguments."""
+def departures(
+    before: dict[str, Any], now: dict[str, Any], compared: tuple[str, ...], of: str = "run"
+) -> tuple[str, ...]:
+    """Settings that differ from those before, of a run or study; of a class that was changed, no arguments."""
     new, flat = _flat(now), _flat(before)
     old = {key: flat.get(key, flat.get(f"{key}.class_path")) for key in new}
     differ = [key for key in new if key.startswith(compared) and key not in NOT_COMPARED and new[key] != old[key]]
@@ -112,7 +116,7 @@ def departures(before: dict[str, Any], now: dict[str, Any], compared: tuple[str,
     for key in differ:
         if key.endswith(".class_path") or not key.startswith(classes):
             flag = key.removesuffix(".class_path").replace(".init_args.", ".")
-            lines.append(f"--{flag}: {_typed(new[key])}, in the run: {_typed(old[key])}")
+            lines.append(f"--{flag}: {_typed(new[key])}, in the {of}: {_typed(old[key])}")
     return tuple(lines)
 
 

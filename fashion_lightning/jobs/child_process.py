@@ -8,18 +8,31 @@ from subprocess import DEVNULL, PIPE, STDOUT, Popen
 
 from fashion_lightning.errors import WorkError
 
+PYTHON = (sys.executable, "-u", "-m")  # unbuffered: lines arrive in their order
+
 
 def start(
     command: Sequence[str], variables: Mapping[str, str], folder: Path | None = None, output: int = PIPE
 ) -> Popen[bytes]:
     """Starts `python -m COMMAND` in `folder` (default: the current one), with `variables` in its environment."""
     environment = {**os.environ, **variables}
-    arguments = [sys.executable, "-u", "-m", *command]  # unbuffered: lines arrive in their order
-    return Popen(arguments, cwd=folder, env=environment, stdin=DEVNULL, stdout=output, stderr=STDOUT)
+    return Popen([*PYTHON, *command], cwd=folder, env=environment, stdin=DEVNULL, stdout=output, stderr=STDOUT)
+
+
+def start_tied(command: Sequence[str], variables: Mapping[str, str], log: Path) -> Popen[bytes]:
+    """As `start`, but it gets SIGTERM when this process ends, and no Ctrl-C; its output is added to `log`."""
+    environment = {**os.environ, **variables}
+    arguments = [*PYTHON, "fashion_lightning.jobs.tied", *command]
+    with open(log, "ab") as output:
+        return Popen(arguments, env=environment, stdin=PIPE, stdout=output, stderr=STDOUT, process_group=0)
+
+
+def last_line(output: bytes) -> str:
+    *_, last = ["", *output.decode(errors="replace").strip().splitlines()]
+    return last.removeprefix("error: ")
 
 
 def check(name: str, status: int, output: bytes) -> None:
     """Raises WorkError, with the last line of its output, if the process `name` failed."""
     if status:
-        *_, last = ["", *output.decode(errors="replace").strip().splitlines()]
-        raise WorkError(f"{name} ended with exit {status}: {last.removeprefix('error: ')}")
+        raise WorkError(f"{name} ended with exit {status}: {last_line(output)}")

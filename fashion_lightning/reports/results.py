@@ -98,13 +98,13 @@ def summarize(run: Run) -> dict[str, Any]:
         row["status"] = "unreadable"
     except (OSError, ValueError, KeyError, TypeError):
         row["status"] = "damaged"
-    return row if row["status"] == "finished" else row | _progress(run.metrics)
+    return row if row["status"] == "finished" else row | progress_of(run)
 
 
-def _progress(metrics: Path) -> dict[str, Any]:
+def progress_of(run: Run) -> dict[str, Any]:
     """Epochs done and the best validation accuracy so far, as far as they can be read."""
     try:
-        rows = list(csv.DictReader(metrics.read_text().splitlines()))
+        rows = list(csv.DictReader(run.metrics.read_text().splitlines()))
         accuracies = [float(row["val/accuracy"]) for row in rows if row["val/accuracy"]]
         return {"epochs": len(rows), "val_accuracy": max(accuracies, default=None)}
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,8 +1,10 @@
 """The cells of a study, as its reports and its queue know them."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -19,3 +21,10 @@ class Cell:
     fit_seconds: float = math.nan
     parameters: int = 0
     device: str = ""
+
+
+def measured(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cell takes from the results of its run. Raises KeyError or TypeError if they are not those of a run."""
+    val = results.get("val", {})  # there may be no validation images
+    accuracy = {f"val_{name}": val[name] for name in ("accuracy", "loss") if val}
+    return {**accuracy, **{name: results[name] for name in ("fit_seconds", "parameters", "device")}}

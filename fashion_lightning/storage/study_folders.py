@@ -14,6 +14,8 @@ from fashion_lightning.storage.whole_files import replacing
 
 STUDIES, WINNER, TRIAL = "studies", "winner", "trial_"
 
+Range = tuple[int, int, bool] | tuple[float, float, bool] | tuple[str, ...]  # low, high, whether log; or choices
+
 
 @dataclass(frozen=True)
 class Search:
@@ -29,11 +31,13 @@ class Search:
 class Definition:
     """What is compared. Variants, seeds and trials may be added later; all else stays."""
 
+    key: str  # of this folder, by which a storage is known to be its own
     settings: dict[str, str]  # name of a variant to all its settings, YAML
     seeds: list[int]
     threads: int  # of a cell; another number changes last bits
     search: Search | None = None
     looks: int = 0  # how often seeds were added after cells were finished
+    winner: str | None = None  # the trial that was best, its settings and accuracy: it is a variant since
     tested: str | None = None  # the variant of which the test set was evaluated, or is being evaluated
 
 
@@ -72,7 +76,7 @@ class StudyFolder:
             content: dict[str, Any] = yaml.safe_load(path.read_text())
             search = content.pop("search")
             settings = {name: self.settings(name).read_text() for name in content.pop("variants")}
-            return Definition(settings, search=Search(**search) if search else None, **content)
+            return Definition(settings=settings, search=Search(**search) if search else None, **content)
         except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
             remedy = "restore it, or choose another --name"
             raise UserError(f"{self.folder}: its definition cannot be read ({error}); {remedy}") from error

@@ -1,0 +1,201 @@
+"""A study from its flags: its variants, parsed and checked as fit would, and what is there of it already."""
+
+import dataclasses
+import math
+import os
+import shlex
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.accelerators import CUDAAccelerator
+
+from fashion_lightning.command_line import build, settings, starting, variants
+from fashion_lightning.command_line.messages import explain
+from fashion_lightning.errors import OF_SETTINGS, UserError
+from fashion_lightning.jobs.study import Study, cells_of, trials_of
+from fashion_lightning.jobs.study_plan import Plan, seconds_of
+from fashion_lightning.reports.differences import BASELINE
+from fashion_lightning.storage.study_folders import STUDIES, WINNER, Definition, Search, StudyFolder
+
+# Before the user's flags: a study needs no pictures of each of its cells.
+FIRST = ("--inspect.figures=false", "--inspect.graph=false", "--inspect.pr_curves=false")
+LAST = ("--evaluate_test=false",)
+# What decides which images are validated.
+OF_VALIDATION = ("data.data_dir", "data.val_fraction", "data.split_seed", "data.verify", "trainer.limit_val_batches")
+
+
+@dataclass(frozen=True)
+class Variant:
+    config: Namespace
+    yaml: str
+    gpus: int  # of a cell
+    seconds: float  # of a cell, about; nan if it was not measured
+
+
+def study(found: settings.Settings) -> Study | Plan:
+    config = found.config
+    start_seconds = time.process_time()  # which a cell takes too, before it trains
+    _check_flags(config)
+    place = StudyFolder(found.root / STUDIES / config.name)
+    named, space = variants.flags_of_variants(config), variants.search_space(config)
+    if space and len(named) > 1:
+        raise UserError("--search: expected no --variant or --vary beside it: search first, then compare")
+    named |= {" ".join(flags): flags for flags in variants.corners(space)}
+    made = {name: _checked(found.args, name, flags, config.dry_run) for name, flags in named.items()}
+    _check_validation(made)
+    texts = {name: variant.yaml for name, variant in made.items()}
+    if space:
+        texts = {BASELINE: texts[BASELINE]}
+    texts = _without_repeats(texts, [text.partition("=")[0] for text in config.variant])
+    ranges = dict(text.removeprefix("--").split("=", 1) for text in config.search)
+    search = Search(ranges, config.trials, config.sampler, config.seed_everything) if space else None
+    typed = Definition(uuid.uuid4().hex, texts, variants.seeds_of(config), config.threads, search)
+    before = place.read()
+    definition = _extended(before, typed, place) if before else typed
+    variables = _variables(config, made[BASELINE].gpus)
+    if config.dry_run:
+        seconds = {name: variant.seconds + start_seconds for name, variant in made.items()}
+        drawn = max(seconds.values())
+        cells = [*trials_of(definition), *cells_of(definition)]
+        if search and WINNER not in definition.settings:
+            cells += cells_of(dataclasses.replace(definition, settings={WINNER: ""}))
+        return Plan(
+            place, cells, len(variables), config.threads, {c.variant: seconds.get(c.variant, drawn) for c in cells}
+        )
+
+    def settings_of(drawn: Mapping[str, str]) -> str:
+        flags = variants.words_of(drawn)
+        return _checked(found.args, " ".join(flags), flags).yaml
+
+    return Study(
+        place=place,
+        definition=definition,
+        before=before,
+        storage=config.storage,
+        variables=variables,
+        space=space,
+        settings_of=settings_of,
+        points=config.difference,
+        retry_failed=config.retry_failed,
+        test_winner=config.test_winner,
+        again=shlex.join(["python", "-m", "fashion_lightning.study", *found.args]),
+    )
+
+
+def _check_flags(config: Namespace) -> None:
+    if not config.name or not variants.NAME.fullmatch(config.name):
+        raise UserError(
+            f"--name: expected a name for the study, of letters, digits and . _ -, got {config.name or 'none'}"
+        )
+    for flag in ("workers", "threads", "trials"):
+        value = config[flag]
+        if value is not None and value < 1:
+            raise UserError(f"--{flag}: expected 1 or more, got {value}")
+    if not 0 < config.difference < math.inf:
+        raise UserError(f"--difference: expected more than 0 percentage points, got {config.difference}")
+    if config.sampler not in variants.SAMPLERS:
+        raise UserError(f"--sampler: expected {' or '.join(variants.SAMPLERS)}, got {config.sampler}")
+    if config.storage is not None and ("://" not in config.storage or config.storage.startswith("sqlite")):
+        expected = "the URL of a database server, as postgresql+psycopg2://user@host/name"
+        raise UserError(f"--storage: expected {expected}, got {config.storage}; for one machine leave it out")
+
+
+def _checked(args: Sequence[str], name: str, flags: Sequence[str], is_timed: bool = False) -> Variant:
+    """Raises UserError, which names the variant, if fit would not take its settings."""
+    try:
+        resolved = settings.resolve("study", [*FIRST, *args, *flags, *LAST])
+        fit = build.fit(resolved)
+    except (MisconfigurationException, *OF_SETTINGS) as error:
+        problem = str(error) if isinstance(error, UserError) else explain(str(error))
+        raise UserError(problem if name == BASELINE else f"variant {name}: {problem}") from error
+    config = resolved.config
+    one = {key: config.trainer[key] for key in ("accelerator", "precision", "accumulate_grad_batches")}
+    seconds = seconds_of(fit, {**one, "devices": 1}, config.threads) if is_timed else math.nan
+    gpus = fit.trainer.num_devices if isinstance(fit.trainer.accelerator, CUDAAccelerator) else 0
+    return Variant(config, resolved.yaml, gpus, seconds)
+
+
+def _check_validation(made: Mapping[str, Variant]) -> None:
+    """Raises UserError if accuracies of variants would be of other images, or of none."""
+    baseline = made[BASELINE].config
+    for name, variant in made.items():
+        for key in OF_VALIDATION:
+            if variant.config[key] != baseline[key]:
+                raise UserError(f"variant {name}: expected the validation images of the baseline, got another --{key}")
+        if variant.config.seed_everything != baseline.seed_everything:
+            raise UserError(f"variant {name}: expected no --seed_everything: every variant has the seeds of --seeds")
+    if len(made) > 1 and (baseline.data.val_fraction == 0 or baseline.trainer.limit_val_batches == 0):
+        raise UserError("--data.val_fraction: expected more than 0: variants are compared by validation accuracy")
+
+
+def _without_repeats(texts: dict[str, str], given: Sequence[str]) -> dict[str, str]:
+    """Says which variants are the same, and leaves out those of a grid that are the baseline."""
+    kept: dict[str, str] = {}
+    for name, text in texts.items():
+        same = next((other for other, its in kept.items() if its == text), None)
+        if same and name not in given:
+            print(f"{name} is the same as {same}, and is left out")
+            continue
+        if same:
+            print(f"{name} has the same settings as {same}")
+        kept[name] = text
+    return kept
+
+
+def _extended(before: Definition, typed: Definition, place: StudyFolder) -> Definition:
+    """What was typed, which may add variants, seeds and trials. Raises UserError if it changes anything else."""
+    problems = []
+    for name, text in before.settings.items():
+        if name == WINNER:
+            continue
+        if name not in typed.settings:
+            problems.append(f"variant {name} is missing")
+            continue
+        parts = yaml.safe_load(text), yaml.safe_load(typed.settings[name])
+        problems += [f"{name}: {line}" for line in starting.departures(*parts, starting.COMPARED, of="study")]
+    if missing := [str(seed) for seed in before.seeds if seed not in typed.seeds]:
+        problems.append(f"of its seeds, {', '.join(missing)} are missing")
+    if typed.threads != before.threads:
+        problems.append(f"--threads {typed.threads}, in the study: {before.threads}")
+    if _fixed(typed.search) != _fixed(before.search):
+        problems.append("another search")
+    if before.search and typed.search and typed.search.trials < before.search.trials:
+        problems.append(f"--trials {typed.search.trials}, in the study: {before.search.trials}")
+    if problems:
+        remedy = "give its flags, to which variants, seeds and trials may be added, or choose another --name"
+        raise UserError(f"{place.folder} is another study: {'; '.join(problems)}; {remedy}")
+    if before.winner and typed.search != before.search:
+        raise UserError(
+            f"{place.folder}: its winner is compared already, so that no trials can be added; choose another --name"
+        )
+    settings_ = typed.settings | {name: before.settings[name] for name in before.settings if name == WINNER}
+    added = set(typed.seeds) - set(before.seeds)
+    if before.tested and (added or settings_ != before.settings):
+        raise UserError(f"{place.folder} has ended with its test set: to compare more, choose another --name")
+    looks = before.looks + bool(added)
+    return dataclasses.replace(before, settings=settings_, seeds=typed.seeds, search=typed.search, looks=looks)
+
+
+def _fixed(search: Search | None) -> Search | None:
+    """All but the number of trials."""
+    return dataclasses.replace(search, trials=0) if search else None
+
+
+def _variables(config: Namespace, gpus: int) -> list[dict[str, str]]:
+    """Of the environment, for each worker: its threads, and where a cell has one GPU, which one."""
+    variables = {"OMP_NUM_THREADS": str(config.threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    if not gpus:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return [variables] * (config.workers or max(1, cores // config.threads))
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    names = visible or [str(index) for index in range(torch.cuda.device_count())]
+    workers = config.workers or max(1, len(names) // gpus)
+    if gpus > 1:
+        return [variables] * workers
+    return [{**variables, "CUDA_VISIBLE_DEVICES": names[worker % len(names)]} for worker in range(workers)]

@@ -1,0 +1,275 @@
+"""python -m fashion_lightning.study: what is compared, what is printed, written and refused. Cells end at once."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fashion_lightning import runs, study
+from fashion_lightning.jobs import child_process
+
+STUDY = Path("studies/s")
+# Writes the results of a run, or fails, by what the variant and its seed are; a seed is 0.1 points, wide 1 point.
+CELL = """
+import json, os, sys
+from pathlib import Path
+flags = dict(zip(sys.argv[2::1], sys.argv[3::1]))
+variant, seed = Path(flags["--config"]).stem, int(flags["--seed_everything"])
+print("trains", variant, seed)
+if variant == "bad":
+    sys.exit("error: training stopped: the loss of step 3 is nan")
+if variant == "killed":
+    os.kill(os.getpid(), 9)
+if variant == "full" and Path("disk_is_full").exists():
+    sys.exit("error: No space left on device: free some space, then use --resume")
+accuracy = 0.9 + 0.001 * seed + {"wide": 0.01 + 0.0001 * (seed % 2), "noise": 0.001 * (-1) ** seed}.get(variant, 0)
+run = Path(flags["--trainer.default_root_dir"]) / "lightning_logs" / "version_0"
+run.mkdir(parents=True)
+(run / "config.yaml").write_text(Path(flags["--config"]).read_text())
+results = {"val": {"accuracy": accuracy, "loss": 1 - accuracy, "images": 50}, "fit_seconds": 2.0, "parameters": 10}
+(run / "results.json").write_text(json.dumps({**results, "device": "cpu (1 thread)"}))
+"""
+
+
+@pytest.fixture
+def started(monkeypatch) -> list[list[str]]:
+    """The commands of all processes, which are those of CELL."""
+    commands = []
+
+    def start(command, variables, log):
+        commands.append(list(command))
+        with open(log, "ab") as output:
+            words = [sys.executable, "-c", CELL, *command]
+            return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=output, stderr=output)
+
+    monkeypatch.setattr(child_process, "start_tied", start)
+    return commands
+
+
+@pytest.fixture
+def args(tiny_args, started) -> list[str]:
+    return [*tiny_args, "--name", "s", "--workers", "1"]
+
+
+WIDE, BAD = "wide=--model.optimizer.lr 0.1", "bad=--model.optimizer.lr 0.2"
+
+
+def table(name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader((STUDY / name).read_text().splitlines()))
+
+
+def refused(args: list[str], capsys, status: int = 2) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        study.main(args)
+    assert exit_.value.code == status
+    *_, line = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_variants_are_trained_with_the_same_seeds_and_compared(args, started, capsys):
+    baseline, wide = study.main([*args, "--seeds", "4", "--variant", WIDE])
+    assert (baseline["finished"], wide["pairs"], wide["verdict"]) == (4, 4, "better")
+    assert wide["difference"] == pytest.approx(0.01005)
+    # Seed by seed, and each an ordinary run in its own folder, which leaves the test set alone.
+    assert [(Path(words[2]).stem, words[5]) for words in started][:3] == [
+        ("baseline", "0"),
+        ("wide", "0"),
+        ("baseline", "1"),
+    ]
+    assert started[1] == [
+        *("fashion_lightning.fit", "--config", str(STUDY / "variants/wide.yaml"), "--resume", "--seed_everything", "0"),
+        *("--trainer.default_root_dir", str(STUDY / "cells/wide/seed_0")),
+    ]
+    settings = yaml.safe_load((STUDY / "variants/wide.yaml").read_text())
+    assert (settings["evaluate_test"], settings["model"]["optimizer"]["init_args"]["lr"]) == (False, 0.1)
+    assert (STUDY / "cells/wide/seed_0/log.txt").read_text() == "trains wide 0\n"
+    cells = table("cells.csv")
+    assert [(row["variant"], row["seed"], row["status"]) for row in cells[:2]] == [
+        ("baseline", "0", "finished"),
+        ("wide", "0", "finished"),
+    ]
+    assert list(cells[0]) == [
+        *("variant", "seed", "folder", "status", "reason"),
+        *("val_accuracy", "val_loss", "fit_seconds", "parameters", "device"),
+    ]
+    assert table("comparison.csv")[1]["verdict"] == "better"
+    assert (STUDY / "comparison.png").read_bytes()[:4] == b"\x89PNG"
+    assert len(list(STUDY.glob("tensorboard/*/seed_*/events.out.tfevents.*"))) == 8
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1/8  baseline seed 0  val 90.00% in 2 s"
+    assert lines[8:10] == ["", lines[9]]
+    assert lines[9].split() == [
+        *("variant", "val", "%", "(seeds)", "difference,", "points", "verdict", "time", "parameters")
+    ]
+    assert lines[-2:] == [f"study       {STUDY}", f"curves      tensorboard --logdir {STUDY}/tensorboard"]
+    runs.main([])
+    assert capsys.readouterr().out.startswith("no runs in lightning_logs yet")
+
+
+def test_the_same_command_trains_nothing_again(args, started, capsys):
+    command = [*args, "--seeds", "2", "--variant", WIDE]
+    study.main(command)
+    files = {path: path.read_bytes() for path in STUDY.rglob("*") if path.suffix in (".csv", ".yaml", ".json")}
+    del started[:]
+    study.main(command)
+    (STUDY / "study.db").unlink()
+    study.main(command)
+    assert started == []
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_seeds_and_variants_may_be_added_and_a_look_is_said(args, started, capsys):
+    study.main([*args, "--seeds", "2"])
+    study.main([*args, "--seeds", "2", "--variant", WIDE])
+    assert "seeds were added" not in capsys.readouterr().out
+    study.main([*args, "--seeds", "3", "--variant", WIDE])
+    assert len(started) == 6
+    assert "seeds were added 1 time after a table was seen" in capsys.readouterr().out
+
+
+def test_anything_else_is_another_study(args, started, capsys):
+    study.main([*args, "--seeds", "2", "--variant", WIDE])
+    del started[:]
+    changed = [*args, "--trainer.max_epochs", "3", "--seeds", "1,2", "--threads", "2"]
+    line = refused(changed, capsys)
+    assert line.startswith(f"error: {STUDY} is another study: ")
+    for part in (
+        "baseline: --trainer.max_epochs: 3, in the study: 2",
+        "variant wide is missing",
+        "of its seeds, 0 are missing",
+        "--threads 2, in the study: 1",
+    ):
+        assert part in line
+    other = [*args, "--seeds", "2", "--variant", "wide=--model.optimizer.lr 0.3"]
+    assert "wide: --model.optimizer.lr: 0.3, in the study: 0.1" in refused(other, capsys)
+    (STUDY / "study.yaml").write_text("- no study")
+    assert f"{STUDY}: its definition cannot be read" in refused(args, capsys)
+    assert started == []
+
+
+def test_a_cell_that_fails_is_said_and_left_out_and_the_others_go_on(args, started, capsys):
+    command = [
+        *args,
+        "--seeds",
+        "2",
+        "--variant",
+        BAD,
+        "--variant",
+        "killed=--model.optimizer.lr 0.3",
+        "--variant",
+        WIDE,
+    ]
+    assert "4 of 8 cells failed; to train them again, add --retry_failed" in refused(command, capsys, status=1)
+    failed = {row["variant"]: row["reason"] for row in table("cells.csv") if row["status"] == "failed"}
+    assert failed == {
+        "bad": "training stopped: the loss of step 3 is nan",
+        "killed": "SIGKILL ended it twice, is there enough memory?",
+    }
+    assert {row["variant"]: row["pairs"] for row in table("comparison.csv")}["wide"] == "2"
+    count = len(started)
+    assert count == 2 + 2 + 4 + 2  # the killed ones twice
+    refused(command, capsys, status=1)
+    assert len(started) == count
+    refused([*command, "--retry_failed"], capsys, status=1)
+    assert len(started) == count + 2 + 4
+
+
+def test_a_full_disk_ends_the_study_which_then_goes_on(args, started, capsys):
+    command = [*args, "--seeds", "1", "--variant", "full=--model.optimizer.lr 0.3"]
+    Path("disk_is_full").touch()
+    assert (
+        refused(command, capsys, 1)
+        == "error: No space left on device: free some space, then give the same command again"
+    )
+    Path("disk_is_full").unlink()
+    study.main(command)
+    assert [row["status"] for row in table("cells.csv")] == ["finished", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--vary", "model.optimizer.lrr=1,2"], "variant lrr=1: unknown flag --model.optimizer.lrr"),
+        (["--vary", "model.optimizer.lr=a,b"], "variant lr=a: --model.optimizer.lr: expected float"),
+        (["--variant", "x=--model.optimizer.lr=-1"], "variant x: --model.optimizer, --model.lr_scheduler: Invalid"),
+        (["--variant", "x=--data.val_fraction 0.1"], "variant x: expected the validation images of the baseline"),
+        (["--variant", "x=--seed_everything 3"], "variant x: expected no --seed_everything"),
+        (["--variant", WIDE, "--data.val_fraction", "0"], "--data.val_fraction: expected more than 0"),
+        (["--search", "model.optimizer.lr=-1..1.5"], "variant --model.optimizer.lr=-1"),
+        (["--search", "model.optimizer.lr=0.1..1", "--variant", WIDE], "--search: expected no --variant or --vary"),
+        (["--search", "model.optimizer.lr=0.1..1", "--sampler", "grid"], "--sampler: expected random or tpe, got grid"),
+        (["--varaint", WIDE], "unknown flag --varaint; did you mean --variant?"),
+        (["--workers", "0"], "--workers: expected 1 or more, got 0"),
+        (["--difference", "0"], "--difference: expected more than 0 percentage points, got 0.0"),
+        (["--storage", "sqlite:///x.db"], "--storage: expected the URL of a database server"),
+        (["--ckpt_path", "best"], "--ckpt_path: expected none"),
+        (["--name", "../x"], "--name: expected a name for the study"),
+    ],
+)
+def test_what_is_wrong_is_one_line_before_anything_is_trained(flags, message, args, started, capsys):
+    assert refused([*args, *flags], capsys).startswith(f"error: {message}")
+    assert (started, Path("studies").exists()) == ([], False)
+
+
+def test_variants_that_are_the_same_are_said(args, capsys):
+    study.main([*args, "--seeds", "2", "--vary", "model.optimizer.lr=0.01,0.02", "--variant", "same="])
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == "same has the same settings as baseline"
+    assert second == "lr=0.01 is the same as baseline, and is left out"
+    assert [row["variant"] for row in table("comparison.csv")] == ["baseline", "same", "lr=0.02"]
+    assert table("comparison.csv")[1]["verdict"] == "the same to the bit"
+
+
+def test_a_dry_run_trains_nothing(args, started, capsys):
+    names = study.main([*args, "--seeds", "2", "--variant", WIDE, "--dry_run"])
+    *listed, _, total = capsys.readouterr().out.splitlines()
+    assert listed == names == ["baseline seed 0", "wide seed 0", "baseline seed 1", "wide seed 1"]
+    assert total.startswith("4 of 4 cells to train, 1 at a time, 1 thread each: about ")
+    assert (started, Path("studies").exists()) == ([], False)
+
+
+def test_the_best_of_a_search_is_compared_on_seeds_that_no_trial_had(args, started, capsys):
+    flags = ["--search", "model.optimizer.lr=0.001..0.1:log", "--trials", "3", "--seeds", "2"]
+    study.main([*args, *flags])
+    cells = [(row["variant"], row["seed"]) for row in table("cells.csv")]
+    trials, compared = cells[:3], cells[3:]
+    assert trials == [("trial_0", "0"), ("trial_1", "0"), ("trial_2", "0")]
+    assert compared == [("baseline", "1"), ("winner", "1"), ("baseline", "2"), ("winner", "2")]
+    texts = [(STUDY / f"variants/trial_{number}.yaml").read_text() for number in range(3)]
+    assert len(set(texts)) == 3
+    assert (STUDY / "variants/winner.yaml").read_text() == texts[0]  # all are as good, and the first is taken
+    out = capsys.readouterr().out
+    assert "winner: trial_0, --model.optimizer.lr 0." in out
+    assert "the best of 3, so too high on average; only the new seeds count" in out
+    line = refused([*args, *flags, "--trials", "4"], capsys)
+    assert "its winner is compared already" in line
+
+
+def test_the_test_set_is_evaluated_once_for_the_winner_and_ends_the_study(args, started, monkeypatch, capsys):
+    flags = ["--seeds", "2", "--variant", WIDE]
+    study.main([*args, *flags])
+    assert "test" not in capsys.readouterr().out.replace("test_winner", "")
+    tested, start = [], child_process.start_tied
+
+    def evaluate(command, variables, log):
+        if command[0] != "fashion_lightning.test":
+            return start(command, variables, log)
+        tested.append(command[2])
+        path = Path(command[2]).parents[1] / "results.json"
+        found = json.loads(path.read_text())
+        path.write_text(json.dumps({**found, "test": {"accuracy": 0.9 + 0.02 * len(tested), "images": 10_000}}))
+        return subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE)
+
+    monkeypatch.setattr(child_process, "start_tied", evaluate)
+    for _ in range(2):
+        study.main([*args, *flags, "--test_winner"])
+        line = capsys.readouterr().out.splitlines()[-1]
+        assert line == "test        wide: 93.00 ± 1.41 % (2 seeds, standard error of one 0.26 on 10,000 images)"
+    folders = [str(STUDY / f"cells/wide/seed_{seed}/lightning_logs/version_0/checkpoints/best.ckpt") for seed in (0, 1)]
+    assert tested == folders
+    line = refused([*args, "--seeds", "3", "--variant", WIDE], capsys)
+    assert line == f"error: {STUDY} has ended with its test set: to compare more, choose another --name"
