@@ -28,7 +28,7 @@ if variant == "full" and Path("disk_is_full").exists():
     sys.exit("error: No space left on device: free some space, then use --resume")
 accuracy = 0.9 + 0.001 * seed + {"wide": 0.01 + 0.0001 * (seed % 2), "noise": 0.001 * (-1) ** seed}.get(variant, 0)
 run = Path(flags["--trainer.default_root_dir"]) / "lightning_logs" / "version_0"
-run.mkdir(parents=True)
+run.mkdir(parents=True, exist_ok=True)
 (run / "config.yaml").write_text(Path(flags["--config"]).read_text())
 results = {"val": {"accuracy": accuracy, "loss": 1 - accuracy, "images": 50}, "fit_seconds": 2.0, "parameters": 10}
 (run / "results.json").write_text(json.dumps({**results, "device": "cpu (1 thread)"}))
@@ -43,7 +43,7 @@ def started(monkeypatch) -> list[list[str]]:
     def start(command, variables, log):
         commands.append(list(command))
         with open(log, "ab") as output:
-            words = [sys.executable, "-c", CELL, *command]
+            words = [sys.executable, "-u", "-c", CELL, *command]  # lines arrive in their order
             return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=output, stderr=output)
 
     monkeypatch.setattr(child_process, "start_tied", start)
@@ -116,9 +116,10 @@ def test_the_same_command_trains_nothing_again(args, started, capsys):
     files = {path: path.read_bytes() for path in STUDY.rglob("*") if path.suffix in (".csv", ".yaml", ".json")}
     del started[:]
     study.main(command)
+    assert started == []
     (STUDY / "study.db").unlink()
     study.main(command)
-    assert started == []
+    assert len(started) == 4  # each finds that it is finished
     assert {path: path.read_bytes() for path in files} == files
 
 

@@ -123,11 +123,9 @@ class Workers:
         return True
 
     def _start(self, worker: Worker, claim: Claim) -> None:
-        cell, run = claim.cell, self._place.run(claim.cell)
-        if is_locked(run.lock):  # by a fit whose study was killed, and which is saving
+        cell = claim.cell
+        if is_locked(self._place.run(cell).lock):  # by a fit whose study was killed, and which is saving
             return
-        if results.read(run):
-            return self._finish(worker, claim, 0)
         root = self._place.root(cell)
         root.mkdir(parents=True, exist_ok=True)
         command = ["fashion_lightning.fit", "--config", str(self._place.settings(cell.variant)), "--resume"]
@@ -135,7 +133,6 @@ class Workers:
         worker.process = child_process.start_tied(command, worker.variables, self._place.log(cell))
 
     def _finish(self, worker: Worker, claim: Claim, status: int) -> None:
-        """After the process ended with `status`, or had nothing to do."""
         found = results.read(self._place.run(claim.cell)) if status == 0 else None
         was_stopped = status < 0 or status in [128 + signum for signum in SIGNALS]
         if found:
@@ -151,7 +148,7 @@ class Workers:
             self._fail(worker, claim, self._reason(claim, status, was_stopped))
 
     def _fail(self, worker: Worker, claim: Claim, reason: str) -> None:
-        if reason.startswith(os.strerror(errno.ENOSPC)):  # every other cell would fail as well
+        if os.strerror(errno.ENOSPC) in reason:  # every other cell would fail as well
             raise WorkError(f"{os.strerror(errno.ENOSPC)}: free some space, then give the same command again")
         self._queue.fail(claim, reason)
         self._clear(worker, claim)
