@@ -16,7 +16,7 @@ flags
   --difference POINTS                the difference of accuracy that matters, for the number of seeds; 0.1
   --search KEY=LOW..HIGH[:log]       draws settings, and compares the best with the baseline on new seeds
   --trials 30, --sampler random|tpe  of the search; KEY=VALUE,VALUE draws from choices
-  --workers N                        cells at a time: by default one for each GPU, or by the cores
+  --workers N                        cells at a time: by default one a GPU, or by cores and memory
   --threads 1                        of a cell
   --storage URL                      a database, for the same command on several machines with one folder
   --dry_run                          lists the cells and the time that they take

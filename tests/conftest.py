@@ -66,6 +66,17 @@ def inspected_args(tiny_data, tmp_path, monkeypatch) -> list[str]:
 
 
 @pytest.fixture
+def small_disk(tmp_path) -> Path:
+    """A disk of 8 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", folder], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
 def run_module(tmp_path):
     """Runs `python -m fashion_lightning.<job>` in an empty folder, as a user does."""
 

@@ -13,6 +13,7 @@ import pytest
 from fashion_lightning import fit
 from fashion_lightning.reports.sessions import write_sessions
 from fashion_lightning.storage.cells import Cell
+from fashion_lightning.storage.study_folders import run_folder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
@@ -69,10 +70,10 @@ def test_a_study_has_a_row_a_variant_on_the_page(tiny_args, page):
     cells = []
     for variant, lr in (("baseline", "0.01"), ("faster", "0.02")):
         for seed in ("0", "1"):
-            folder = Path("cells", variant, f"seed_{seed}")
-            flags = ["--model.optimizer.lr", lr, "--seed_everything", seed, "--trainer.default_root_dir", str(folder)]
-            val = fit.main([*tiny_args, *flags])["val"]
-            cells.append(Cell(variant, int(seed), folder, "finished", "", val["accuracy"], val["loss"], 1.0))
+            run = run_folder(variant, int(seed))
+            flags = ["--model.optimizer.lr", lr, "--seed_everything", seed]
+            val = fit.main([*tiny_args, *flags, "--trainer.default_root_dir", str(run.parents[1])])["val"]
+            cells.append(Cell(variant, int(seed), run, "finished", "", val["accuracy"], val["loss"], 1.0))
     write_sessions(Path("tensorboard"), cells, Path())
     with tensorboard("tensorboard") as address:
         page.goto(f"{address}#hparams")

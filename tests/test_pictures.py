@@ -195,7 +195,7 @@ def test_what_no_memory_could_hold_is_said(tmp_path):
 def test_a_jpeg_needs_the_memory_of_its_reduction(progressive, fits, tmp_path, monkeypatch):
     """Unless it is progressive: then its decoder holds all of it."""
     Image.new("RGB", (8192, 4096)).save(tmp_path / "a.jpg", progressive=progressive)
-    monkeypatch.setattr(pictures, "_available_memory", lambda: 1e7)
+    monkeypatch.setattr(pictures, "available_memory", lambda: 1e7)
     if fits:
         assert opened(tmp_path / "a.jpg").size == (512, 256)
     else:

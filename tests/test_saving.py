@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import shutil
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -96,16 +95,6 @@ def fill_the_disk(disk: Path, left: int) -> None:
         save(self, *args)
 
     checkpointing.Checkpointing._save = full
-
-
-@pytest.fixture
-def small_disk(tmp_path) -> Path:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", folder], capture_output=True).returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def test_a_full_disk_costs_no_save_before_it(tiny_args, small_disk, tmp_path):

@@ -17,6 +17,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from fashion_lightning.command_line.settings import resolve
 from fashion_lightning.reports.sessions import write_sessions
 from fashion_lightning.storage.cells import Cell
+from fashion_lightning.storage.study_folders import run_folder
 
 METRICS = "epoch,step,train/loss,val/accuracy,lr\r\n1,10,0.5,,0.01\r\n2,20,0.25,0.75,0.005\r\n"
 FLAGS = {
@@ -33,8 +34,8 @@ def study(tmp_path_factory) -> tuple[Path, list[Cell]]:
     for variant, flags in FLAGS.items():
         for seed in (0, 1):
             accuracy = 0.5 + len(cells) / 8
-            cell = Cell(variant, seed, Path("cells", variant, f"seed_{seed}"), "finished", "", accuracy, 0.5, 8.0)
-            run = folder / cell.folder / "lightning_logs" / "version_0"
+            cell = Cell(variant, seed, run_folder(variant, seed), "finished", "", accuracy, 0.5, 8.0)
+            run = folder / cell.folder
             run.mkdir(parents=True)
             (run / "config.yaml").write_text(resolve("fit", [*flags, "--seed_everything", str(seed)]).yaml)
             (run / "metrics.csv").write_text(METRICS)
@@ -94,5 +95,5 @@ def test_sessions_that_are_written_again_replace_the_old_ones(study, tmp_path):
 
 def test_a_cell_whose_folder_was_removed_is_left_out(study, tmp_path):
     folder, cells = study
-    write_sessions(tmp_path, [replace(cells[0], folder=Path("cells/baseline/seed_9")), *cells[1:]], folder)
+    write_sessions(tmp_path, [replace(cells[0], folder=run_folder("baseline", 9)), *cells[1:]], folder)
     assert len(shown(tmp_path)[2]["baseline"].sessions) == 1

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonargparse import Namespace
 
 from fashion_lightning import runs, study
+from fashion_lightning.command_line import build_study
 from fashion_lightning.jobs import child_process
 
 STUDY = Path("studies/s")
@@ -98,6 +100,7 @@ def test_variants_are_trained_with_the_same_seeds_and_compared(args, started, ca
     ]
     assert table("comparison.csv")[1]["verdict"] == "better"
     assert (STUDY / "comparison.png").read_bytes()[:4] == b"\x89PNG"
+    assert cells[1]["folder"] == "cells/wide/seed_0/lightning_logs/version_0"
     assert len(list(STUDY.glob("tensorboard/*/seed_*/events.out.tfevents.*"))) == 8
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "1/8  baseline seed 0  val 90.00% in 2 s"
@@ -208,12 +211,39 @@ def test_a_full_disk_ends_the_study_which_then_goes_on(args, started, capsys):
         (["--difference", "0"], "--difference: expected more than 0 percentage points, got 0.0"),
         (["--storage", "sqlite:///x.db"], "--storage: expected the URL of a database server"),
         (["--ckpt_path", "best"], "--ckpt_path: expected none"),
+        (["--trainer.barebones", "true"], "--trainer.barebones: expected none in a study"),
+        (["--variant", "x=--trainer.fast_dev_run 2"], "variant x: --trainer.fast_dev_run: expected none in a study"),
+        (
+            ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "x"],
+            "--trainer.logger: expected none of your own in a study",
+        ),
         (["--name", "../x"], "--name: expected a name for the study"),
     ],
 )
 def test_what_is_wrong_is_one_line_before_anything_is_trained(flags, message, args, started, capsys):
     assert refused([*args, *flags], capsys).startswith(f"error: {message}")
     assert (started, Path("studies").exists()) == ([], False)
+
+
+def given(monkeypatch, gpus: list[int], **config) -> list[str | None]:
+    """The GPU of each worker, on a machine with 4 cores and with the GPUs a and b."""
+    monkeypatch.setattr(build_study.os, "sched_getaffinity", lambda pid: range(4))
+    monkeypatch.setattr(build_study, "available_memory", lambda: 3e9)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b")
+    variables = build_study._variables(Namespace(**{"workers": None, "threads": 1, **config}), gpus)
+    assert {own["OMP_NUM_THREADS"] for own in variables} == {str(config.get("threads", 1))}
+    return [own.get("CUDA_VISIBLE_DEVICES") for own in variables]
+
+
+def test_workers_are_as_many_as_gpus_or_as_cores_and_memory_allow(monkeypatch):
+    assert given(monkeypatch, []) == [None] * 2  # 1.2 GB each
+    assert given(monkeypatch, [], threads=3) == [None]
+    assert given(monkeypatch, [], threads=9) == [None]
+    assert given(monkeypatch, [], workers=5) == [None] * 5
+    assert given(monkeypatch, [0]) == ["a", "b"]
+    assert given(monkeypatch, [0], workers=3) == ["a", "b", "a"]
+    assert given(monkeypatch, [1]) == [None]  # --trainer.devices [1]
+    assert given(monkeypatch, [0, 1], workers=2) == [None] * 2
 
 
 def test_variants_that_are_the_same_are_said(args, capsys):
@@ -233,8 +263,9 @@ def test_a_dry_run_trains_nothing(args, started, capsys):
     assert (started, Path("studies").exists()) == ([], False)
 
 
-def test_the_best_of_a_search_is_compared_on_seeds_that_no_trial_had(args, started, capsys):
-    flags = ["--search", "model.optimizer.lr=0.001..0.1:log", "--trials", "3", "--seeds", "2"]
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_the_best_of_a_search_is_compared_on_seeds_that_no_trial_had(sampler, args, started, capsys):
+    flags = ["--search", "model.optimizer.lr=0.001..0.1:log", "--trials", "3", "--sampler", sampler, "--seeds", "2"]
     study.main([*args, *flags])
     cells = [(row["variant"], row["seed"]) for row in table("cells.csv")]
     trials, compared = cells[:3], cells[3:]

@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_saving import fill_the_disk, small_disk  # noqa: F401  # a fixture
 from test_study_kills import VARIANTS, finish, result, start, table
 
 pytestmark = pytest.mark.slow
@@ -42,12 +41,11 @@ def test_what_is_damaged_is_said_or_made_again(finished):
     assert result(folder) == expected
 
 
-def test_a_full_disk_ends_it_and_nothing_is_lost(tiny_args, small_disk):  # noqa: F811
+def test_a_full_disk_ends_it_and_nothing_is_lost(tiny_args, small_disk):
     args = [*tiny_args, *VARIANTS, "--seeds", "3", "--workers", "2"]
     finish(small_disk.parent / "whole", args)
     root = ["--trainer.default_root_dir", str(small_disk)]
     folder = small_disk.parent / "out"
-    fill_the_disk(small_disk, left=3_000_000)  # room for a cell and a half
     study = start(folder, [*args, *root])
     assert study.wait(timeout=120) == 1
     *_, line = (folder / "err").read_text().splitlines()

@@ -17,15 +17,17 @@ from pytorch_lightning.accelerators import CUDAAccelerator
 
 from fashion_lightning.command_line import build, settings, starting, variants
 from fashion_lightning.command_line.messages import explain
+from fashion_lightning.data.pictures import available_memory
 from fashion_lightning.errors import OF_SETTINGS, UserError
 from fashion_lightning.jobs.study import Study, cells_of, trials_of
 from fashion_lightning.jobs.study_plan import Plan, seconds_of
 from fashion_lightning.reports.differences import BASELINE
-from fashion_lightning.storage.study_folders import STUDIES, WINNER, Definition, Search, StudyFolder
+from fashion_lightning.storage.study_folders import SAMPLERS, STUDIES, WINNER, Definition, Search, StudyFolder
 
 # Before the user's flags: a study needs no pictures of each of its cells.
 FIRST = ("--inspect.figures=false", "--inspect.graph=false", "--inspect.pr_curves=false")
 LAST = ("--evaluate_test=false",)
+BYTES_OF_CELL = 1.2e9  # of memory, for the number of workers
 # What decides which images are validated.
 OF_VALIDATION = ("data.data_dir", "data.val_fraction", "data.split_seed", "data.verify", "trainer.limit_val_batches")
 
@@ -34,7 +36,7 @@ OF_VALIDATION = ("data.data_dir", "data.val_fraction", "data.split_seed", "data.
 class Variant:
     config: Namespace
     yaml: str
-    gpus: int  # of a cell
+    gpus: list[int]  # of a cell, by index
     seconds: float  # of a cell, about; nan if it was not measured
 
 
@@ -99,8 +101,8 @@ def _check_flags(config: Namespace) -> None:
             raise UserError(f"--{flag}: expected 1 or more, got {value}")
     if not 0 < config.difference < math.inf:
         raise UserError(f"--difference: expected more than 0 percentage points, got {config.difference}")
-    if config.sampler not in variants.SAMPLERS:
-        raise UserError(f"--sampler: expected {' or '.join(variants.SAMPLERS)}, got {config.sampler}")
+    if config.sampler not in SAMPLERS:
+        raise UserError(f"--sampler: expected {' or '.join(SAMPLERS)}, got {config.sampler}")
     if config.storage is not None and ("://" not in config.storage or config.storage.startswith("sqlite")):
         expected = "the URL of a database server, as postgresql+psycopg2://user@host/name"
         raise UserError(f"--storage: expected {expected}, got {config.storage}; for one machine leave it out")
@@ -110,6 +112,7 @@ def _checked(args: Sequence[str], name: str, flags: Sequence[str], is_timed: boo
     """Raises UserError, which names the variant, if fit would not take its settings."""
     try:
         resolved = settings.resolve("study", [*FIRST, *args, *flags, *LAST])
+        _check_results(resolved.config.trainer)
         fit = build.fit(resolved)
     except (MisconfigurationException, *OF_SETTINGS) as error:
         problem = str(error) if isinstance(error, UserError) else explain(str(error))
@@ -117,8 +120,17 @@ def _checked(args: Sequence[str], name: str, flags: Sequence[str], is_timed: boo
     config = resolved.config
     one = {key: config.trainer[key] for key in ("accelerator", "precision", "accumulate_grad_batches")}
     seconds = seconds_of(fit, {**one, "devices": 1}, config.threads) if is_timed else math.nan
-    gpus = fit.trainer.num_devices if isinstance(fit.trainer.accelerator, CUDAAccelerator) else 0
+    gpus = fit.trainer.device_ids if isinstance(fit.trainer.accelerator, CUDAAccelerator) else []
     return Variant(config, resolved.yaml, gpus, seconds)
+
+
+def _check_results(flags: Namespace) -> None:
+    """Raises UserError if a cell would leave no results where the study looks for them."""
+    for name in ("barebones", "fast_dev_run"):
+        if flags[name]:
+            raise UserError(f"--trainer.{name}: expected none in a study, which needs the results of its runs")
+    if not isinstance(flags.logger, bool | None):
+        raise UserError("--trainer.logger: expected none of your own in a study: its folder is not known here")
 
 
 def _check_validation(made: Mapping[str, Variant]) -> None:
@@ -187,15 +199,16 @@ def _fixed(search: Search | None) -> Search | None:
     return dataclasses.replace(search, trials=0) if search else None
 
 
-def _variables(config: Namespace, gpus: int) -> list[dict[str, str]]:
-    """Of the environment, for each worker: its threads, and where a cell has one GPU, which one."""
+def _variables(config: Namespace, gpus: list[int]) -> list[dict[str, str]]:
+    """Of the environment, for each worker: its threads, and which GPU it has, unless the flags say which ones."""
     variables = {"OMP_NUM_THREADS": str(config.threads), "OMP_WAIT_POLICY": "PASSIVE"}
     if not gpus:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return [variables] * (config.workers or max(1, cores // config.threads))
+        fitting = min(cores / config.threads, available_memory() / BYTES_OF_CELL)
+        return [variables] * (config.workers or max(1, int(fitting)))
+    if gpus != [0]:
+        return [variables] * (config.workers or 1)
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     names = visible or [str(index) for index in range(torch.cuda.device_count())]
-    workers = config.workers or max(1, len(names) // gpus)
-    if gpus > 1:
-        return [variables] * workers
+    workers = config.workers or len(names)
     return [{**variables, "CUDA_VISIBLE_DEVICES": names[worker % len(names)]} for worker in range(workers)]

@@ -16,11 +16,13 @@ from typing import Any
 from fashion_lightning.command_line.messages import explain
 from fashion_lightning.errors import OF_SETTINGS, UserError, WorkError, reported
 
-FLAGS = """\
+CHECKPOINT = """\
   --ckpt_path best|last|run:N|PATH   the checkpoint: of the newest run, of run N, or a file
+"""
+FLAGS = """\
   --data.data_dir FOLDER             where the four files of Fashion-MNIST are, or are downloaded to
   --trainer.accelerator auto|cpu|gpu|mps
-  --trainer.default_root_dir FOLDER  what holds lightning_logs, if not the current folder
+  --trainer.default_root_dir FOLDER  what holds lightning_logs and studies, if not the current folder
   --config FILE                      settings from a YAML file; of files and flags, the last one wins
   --print_config                     prints all settings as YAML and stops
   --help_all, --version              every flag with its default; the version"""
@@ -50,7 +52,7 @@ def answer_help(page: str, args: list[str] | None) -> None:
 
 def run(job: str, page: str, args: list[str] | None) -> Any:
     """The result of the job `fit`, `test` or `predict`, done as `args` (default: the command line) say."""
-    answer_help(page + FLAGS, args)
+    answer_help(page + CHECKPOINT * (job != "study") + FLAGS, args)
     with reported():
         from lightning_fabric.utilities.exceptions import MisconfigurationException
 

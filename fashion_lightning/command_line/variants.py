@@ -11,27 +11,17 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from fashion_lightning.errors import UserError
 from fashion_lightning.reports.differences import BASELINE
-from fashion_lightning.storage.study_folders import TRIAL, WINNER, Range
+from fashion_lightning.storage.study_folders import SAMPLERS, TRIAL, WINNER, Range
 
-SAMPLERS = ("random", "tpe")
 NAME = re.compile(r"[\w(\[][\w.,=+()\[\]-]{0,99}")  # of a folder and in tables
 NUMBER = r"[-+]?\d*\.?\d+(?:e[-+]?\d+)?"
 RANGE = re.compile(rf"(?P<low>{NUMBER})\.\.(?P<high>{NUMBER})(?P<log>:log)?", re.I)
 
 # Names of the flags of a study, which are no settings of its cells.
-FLAGS: tuple[str, ...] = (
-    "name",
-    "variant",
-    "vary",
-    "search",
-    "seeds",
-    "trials",
-    "sampler",
-    "workers",
-    "threads",
-    "storage",
+FLAGS = (
+    *("name", "variant", "vary", "search", "seeds", "trials", "sampler", "workers", "threads", "storage"),
+    *("difference", "dry_run", "retry_failed", "test_winner"),
 )
-FLAGS += ("difference", "dry_run", "retry_failed", "test_winner")
 
 
 def add_flags(parser: LightningArgumentParser) -> None:
@@ -41,7 +31,7 @@ def add_flags(parser: LightningArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=str, action="append", default=[], help="See --help; may be repeated.")
     parser.add_argument("--seeds", type=str, default="5", help="A number of seeds, or the seeds, as in 3,5,8.")
     parser.add_argument("--trials", type=int, default=30, help="Of --search.")
-    parser.add_argument("--sampler", type=str, default=SAMPLERS[0], help=f"Of --search: {' or '.join(SAMPLERS)}.")
+    parser.add_argument("--sampler", type=str, default="random", help=f"Of --search: {' or '.join(SAMPLERS)}.")
     parser.add_argument("--workers", type=int | None, default=None, help="Cells trained at the same time.")
     parser.add_argument("--threads", type=int, default=1, help="Of a cell.")
     parser.add_argument("--storage", type=str | None, default=None, help="URL of a database for several machines.")
@@ -70,7 +60,7 @@ def flags_of_variants(config: Namespace) -> dict[str, list[str]]:
 
 
 def _add(found: dict[str, list[str]], name: str, words: list[str], flag: str) -> None:
-    if name in (WINNER,) or name.startswith(TRIAL) or not NAME.fullmatch(name):
+    if name == WINNER or name.startswith(TRIAL) or not NAME.fullmatch(name):
         expected = "letters, digits and . , = + - _ ( ) [ ], no reserved word"
         raise UserError(f"{flag}: expected a name of at most 100 {expected}, got {name!r}")
     if name.casefold() in map(str.casefold, found):  # there are file systems that do not tell them apart

@@ -175,12 +175,12 @@ def _check_memory(image: Image.Image) -> None:
     image.draft(None, (2 * MAX_SIDE, 2 * MAX_SIDE))
     of_pixel = max(OF_MODES.get(image.mode, OF_OTHER_MODES), OF_FORMATS.get(image.format or "", 0))
     needed = max(needed, math.prod(image.size) * of_pixel)
-    if needed > (available := _available_memory()):
+    if needed > (available := available_memory()):
         needs = f"needs {needed / 1e9:,.1f} GB of memory, of which {available / 1e9:,.1f} GB are available"
         raise PictureError(f"too large: {size} pixels; {needs}")
 
 
-def _available_memory() -> float:
+def available_memory() -> float:
     """In bytes; all memory where the system does not tell, and infinity where it tells nothing."""
     with contextlib.suppress(OSError, StopIteration):  # not Linux
         lines = Path("/proc/meminfo").read_text().splitlines()

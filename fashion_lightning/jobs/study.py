@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+import optuna
 
 from fashion_lightning.errors import Stopped, UserError, WorkError
 from fashion_lightning.jobs import child_process
@@ -24,10 +24,9 @@ from fashion_lightning.reports.study_progress import Progress
 from fashion_lightning.storage.cells import Cell
 from fashion_lightning.storage.locking import locked
 from fashion_lightning.storage.queue import Claim, Queue
-from fashion_lightning.storage.study_folders import TRIAL, WINNER, Definition, Range, StudyFolder, cell_folder
+from fashion_lightning.storage.study_folders import SAMPLERS, TRIAL, WINNER, Definition, Range, StudyFolder, run_folder
 
 SECONDS_TO_WAIT = 30  # for another program that plans the same study
-SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"random": RandomSampler, "tpe": TPESampler}
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,8 @@ class Study:
             # Not the number of Optuna's trial, which changes where a cell was freed and queued again.
             index = int(variant.removeprefix(TRIAL))
             [seed] = np.random.SeedSequence([search.seed, index]).generate_state(1).tolist()
-            drawn = queue.draw(claim, self.space, SAMPLERS[search.sampler](seed=seed))
+            sampler = getattr(optuna.samplers, SAMPLERS[search.sampler])(seed=seed)
+            drawn = queue.draw(claim, self.space, sampler)
             text, path = self.settings_of(drawn), self.place.settings(variant)
             if path.exists() and path.read_text() != text:
                 raise WorkError(
@@ -205,10 +205,10 @@ class Study:
 def cells_of(definition: Definition) -> list[Cell]:
     """Seed by seed, so that what is finished at any time are whole pairs."""
     pairs = [(variant, seed) for seed in definition.seeds for variant in definition.settings]
-    return [Cell(variant, seed, cell_folder(variant, seed)) for variant, seed in pairs]
+    return [Cell(variant, seed, run_folder(variant, seed)) for variant, seed in pairs]
 
 
 def trials_of(definition: Definition) -> list[Cell]:
     search = definition.search
     names = [f"{TRIAL}{number}" for number in range(search.trials)] if search else []
-    return [Cell(name, search.seed, cell_folder(name, search.seed)) for name in names if search]
+    return [Cell(name, search.seed, run_folder(name, search.seed)) for name in names if search]

@@ -40,7 +40,7 @@ NAME_WIDTHS = (26, 16)  # characters in a line, of longer names of variants, whe
 
 def print_comparisons(comparisons: Sequence[Comparison], notes: Sequence[str]) -> None:
     """`notes` as `differences_notes.notes` gives them."""
-    screen.console().print("", table(comparisons), "", *notes, sep="\n")
+    screen.console().print("", table(comparisons), *(["", *notes] if notes else ()), sep="\n")
 
 
 def table(comparisons: Sequence[Comparison]) -> screen.FirstThatFits:

@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fashion_lightning.reports.tensorboard import training_settings
 from fashion_lightning.storage.cells import Cell
-from fashion_lightning.storage.run_folders import Run, runs
+from fashion_lightning.storage.run_folders import Run
 
 # Fields of a cell to tags, which come after those of the curves, so that SCALARS opens on the curves.
 METRICS = {name: f"trained/{name}" for name in ("val_accuracy", "val_loss", "fit_seconds")}
@@ -22,7 +22,7 @@ def write_sessions(folder: Path, cells: Sequence[Cell], study: Path) -> None:
     TensorBoard takes sessions with the same name of a group as one row. Its columns are what differs between variants.
     """
     finished = [cell for cell in cells if cell.status == "finished"]
-    found = [(cell, run) for cell in finished for run in runs(study / cell.folder)[:1]]
+    found = [(cell, run) for cell in finished if (run := Run(study / cell.folder)).is_ours]
     settings = {cell.variant: training_settings(run.config.read_text()) for cell, run in found}
     columns = _columns(settings)
     config = summary_v2.hparams_config_pb(
@@ -30,7 +30,7 @@ def write_sessions(folder: Path, cells: Sequence[Cell], study: Path) -> None:
         [summary_v2.Metric(tag, display_name=name) for name, tag in METRICS.items()],
     )
     for cell, run in found:
-        place = folder.joinpath(*cell.folder.parts[-2:])
+        place = folder / cell.variant / f"seed_{cell.seed}"
         for old in place.glob("events.out.tfevents.*"):
             old.unlink()
         with SummaryWriter(str(place)) as writer:

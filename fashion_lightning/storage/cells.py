@@ -13,7 +13,7 @@ class Cell:
 
     variant: str
     seed: int
-    folder: Path  # relative to the folder of the study
+    folder: Path  # of the run, relative to that of the study
     status: str = "waiting"  # or running, finished, failed
     reason: str = ""  # of a failure, one line
     val_accuracy: float = math.nan  # a fraction; nan until finished

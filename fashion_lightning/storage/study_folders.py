@@ -13,6 +13,7 @@ from fashion_lightning.storage.run_folders import LOGS, PREFIX, Run
 from fashion_lightning.storage.whole_files import replacing
 
 STUDIES, WINNER, TRIAL = "studies", "winner", "trial_"
+SAMPLERS = {"random": "RandomSampler", "tpe": "TPESampler"}  # of a search, to those of Optuna
 
 Range = tuple[int, int, bool] | tuple[float, float, bool] | tuple[str, ...]  # low, high, whether log; or choices
 
@@ -57,12 +58,13 @@ class StudyFolder:
         """The file that its cells are trained by."""
         return self.folder / "variants" / f"{variant}.yaml"
 
-    def root(self, cell: Cell) -> Path:
-        return self.folder / cell.folder
-
     def run(self, cell: Cell) -> Run:
         """The only one of the cell, whether it is there or not."""
-        return Run(self.root(cell) / LOGS / f"{PREFIX}0")
+        return Run(self.folder / cell.folder)
+
+    def root(self, cell: Cell) -> Path:
+        """The folder that a fit is told."""
+        return self.run(cell).folder.parents[1]
 
     def log(self, cell: Cell) -> Path:
         return self.root(cell) / "log.txt"
@@ -99,5 +101,6 @@ class StudyFolder:
         return self.folder / "study.yaml"
 
 
-def cell_folder(variant: str, seed: int) -> Path:
-    return Path("cells", variant, f"seed_{seed}")
+def run_folder(variant: str, seed: int) -> Path:
+    """Relative to the folder of the study."""
+    return Path("cells", variant, f"seed_{seed}", LOGS, f"{PREFIX}0")
