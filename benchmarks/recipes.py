@@ -1,8 +1,8 @@
 """A recipe over seeds, as a study of one variant: a row of the README's table of results.
 
 Command: python -m benchmarks.recipes configs/fast.yaml [--seeds N] [--out DIR] [--data_dir DIR] [--workers N]
-The study is in `--out`, where an interrupted one goes on. The notebook's loop is measured before it and after it. For
-times that are compared with the notebook's, leave `--workers` at 1. The row is printed, and kept in recipes.csv.
+The study is in `--out`, where an interrupted one is resumed. The notebook's loop is measured before it and after it.
+For times that are compared with the notebook's, leave `--workers` at 1. The row is printed, and kept in recipes.csv.
 """
 
 import argparse

@@ -9,7 +9,7 @@ examples
   python -m fashion_lightning.study --name search --search model.optimizer.lr=0.001..0.1:log --trials 30
 
 flags
-  --name NAME                        all is written to studies/NAME; the same command goes on after any end
+  --name NAME                        all is written to studies/NAME; the same command resumes it
   --variant 'NAME=FLAGS'             a variant, its flags after those of all; or NAME=FILE.yaml
   --vary KEY=VALUE,VALUE             a variant for each value; several make a grid
   --seeds 5                          so many seeds, from --seed_everything on; or a list, as in 3,5,8

@@ -105,7 +105,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tiny_args, tmp_path):
     assert study.wait(timeout=30) == 130
     assert processes(tmp_path) == []
     [line] = (tmp_path / "err").read_text().splitlines()
-    assert line.startswith("stopped by SIGINT; the cells in training are saved; to go on: python -m fashion_lightning")
+    assert line.startswith("stopped by SIGINT; the cells in training are saved; to resume: python -m fashion_lightning")
     logs = [path.read_text().splitlines()[-1] for path in tmp_path.glob("studies/s/cells/*/*/log.txt")]
     assert len(logs) == 2
     assert all("stopped by SIGTERM after step" in log and "checkpoint saved" in log for log in logs)

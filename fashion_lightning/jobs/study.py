@@ -64,7 +64,7 @@ class Study:
                 self._train(queue, cells, progress)
             except Stopped as stopped:
                 problem = f"stopped by {stopped}; the cells in training are saved"
-                raise Stopped(f"{problem}; to go on: {self.again}", stopped.status) from None
+                raise Stopped(f"{problem}; to resume: {self.again}", stopped.status) from None
             comparisons = self._report(definition, queue.states(cells), queue.states(trials))
             if self.test_winner:
                 self._test(definition, comparisons, queue.states(cells))
