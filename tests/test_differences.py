@@ -179,8 +179,17 @@ def test_other_devices_within_a_pair_are_told():
     cells = study(wide=shifted(0.5, 0.7, 0.6, 0.6))
     assert "devices" not in told(cells)
     cells[5] = replace(cells[5], device="cuda (NVIDIA H100)")
-    assert "pairs trained on different devices (cpu (1 thread), cuda (NVIDIA H100))" in told(cells)
+    assert "pairs trained on different devices (cpu (1 thread); cuda (NVIDIA H100))" in told(cells)
     assert "devices" not in told([replace(cell, device="cuda") if cell.seed == 1 else cell for cell in cells])
+
+
+def test_code_that_changed_within_a_pair_is_told():
+    cells = [replace(cell, software="1234567, torch 2.14.1") for cell in study(wide=shifted(0.5, 0.7, 0.6, 0.6))]
+    assert "code" not in told(cells)
+    cells[5] = replace(cells[5], software="1234567-dirty, torch 2.14.1")
+    assert "pairs trained by different code or torch (1234567, torch 2.14.1; 1234567-dirty, torch 2.14.1)" in told(
+        cells
+    )
 
 
 def test_equal_differences_are_told():

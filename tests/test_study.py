@@ -33,7 +33,7 @@ run = Path(flags["--trainer.default_root_dir"]) / "lightning_logs" / "version_0"
 run.mkdir(parents=True, exist_ok=True)
 (run / "config.yaml").write_text(Path(flags["--config"]).read_text())
 results = {"val": {"accuracy": accuracy, "loss": 1 - accuracy, "images": 50}, "fit_seconds": 2.0, "parameters": 10}
-(run / "results.json").write_text(json.dumps({**results, "device": "cpu (1 thread)"}))
+(run / "results.json").write_text(json.dumps({**results, "device": "cpu (1 thread)", "versions": {"torch": "2.14"}}))
 """
 
 
@@ -96,7 +96,7 @@ def test_variants_are_trained_with_the_same_seeds_and_compared(args, started, ca
     ]
     assert list(cells[0]) == [
         *("variant", "seed", "folder", "status", "reason"),
-        *("val_accuracy", "val_loss", "fit_seconds", "parameters", "device"),
+        *("val_accuracy", "val_loss", "fit_seconds", "parameters", "device", "software"),
     ]
     assert table("comparison.csv")[1]["verdict"] == "better"
     assert (STUDY / "comparison.png").read_bytes()[:4] == b"\x89PNG"

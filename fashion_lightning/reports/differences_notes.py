@@ -27,7 +27,8 @@ def notes(cells: Sequence[Cell], comparisons: Sequence[Comparison], points: floa
         _best(variants),
         _looks(looks),
         _plan(variants, points),
-        _devices(cells, variants),
+        _unlike(cells, variants, "device", "on different devices", "which alone changes accuracies"),
+        _unlike(cells, variants, "software", "by different code or torch", "which may be the whole difference"),
     ]
     return [note for note in found if note]
 
@@ -100,12 +101,15 @@ def _plan(variants: Sequence[Comparison], points: float) -> str:
     )
 
 
-def _devices(cells: Sequence[Cell], variants: Sequence[Comparison]) -> str:
-    differ = [row.variant for row in variants if any(a.device != b.device for a, b in pairs(cells, row.variant))]
-    if not differ:
-        return ""
-    devices = ", ".join(dict.fromkeys(cell.device for cell in cells if cell.device))
-    return f"pairs trained on different devices ({devices}), which alone changes accuracies: {', '.join(differ)}"
+def _unlike(cells: Sequence[Cell], variants: Sequence[Comparison], name: str, how: str, effect: str) -> str:
+    """Of pairs whose cells differ in the field `name`."""
+
+    def differ(row: Comparison) -> bool:
+        return any(getattr(a, name) != getattr(b, name) for a, b in pairs(cells, row.variant))
+
+    found = [row.variant for row in variants if differ(row)]
+    values = "; ".join(dict.fromkeys(getattr(cell, name) for cell in cells if getattr(cell, name)))
+    return f"pairs trained {how} ({values}), {effect}: {', '.join(found)}" if found else ""
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -21,10 +21,17 @@ class Cell:
     fit_seconds: float = math.nan
     parameters: int = 0
     device: str = ""
+    software: str = ""  # that trained it: commit of this package, and torch
 
 
 def measured(results: Mapping[str, Any]) -> dict[str, Any]:
     """What a cell takes from the results of its run. Raises KeyError or TypeError if they are not those of a run."""
     val = results.get("val", {})  # there may be no validation images
     accuracy = {f"val_{name}": val[name] for name in ("accuracy", "loss") if val}
-    return {**accuracy, **{name: results[name] for name in ("fit_seconds", "parameters", "device")}}
+    commit, torch = results.get("git_commit"), results["versions"]["torch"]
+    software = f"{commit}, torch {torch}" if commit else f"torch {torch}"
+    return {
+        **accuracy,
+        **{name: results[name] for name in ("fit_seconds", "parameters", "device")},
+        "software": software,
+    }
