@@ -32,7 +32,7 @@ def test_what_is_damaged_is_said_or_made_again(finished):
     assert start(folder, args).wait(timeout=60) == 1
     [line] = (folder / "err").read_text().splitlines()
     assert "study.db: " in line
-    assert "mend it, or remove it" in line
+    assert "close what uses it, or remove it" in line
     database.unlink()
     other = study / "cells" / "sgd" / "seed_0" / "lightning_logs" / "version_0" / "results.json"
     other.write_text('{"val": ')

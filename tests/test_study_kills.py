@@ -44,6 +44,11 @@ def processes(folder: Path) -> list[int]:
     return found
 
 
+def trained(folder: Path) -> int:
+    """Epochs of all cells."""
+    return sum(len(path.read_text().splitlines()) - 1 for path in folder.glob("studies/s/cells/*/*/*/*/metrics.csv"))
+
+
 def table(path: Path) -> list[dict[str, str]]:
     """Without times."""
     return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(path.read_text().splitlines())]
@@ -59,15 +64,15 @@ def result(folder: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("what", [VARIANTS, [*SEARCH, "--seeds", "1"]], ids=["variants", "search"])
 def test_killed_at_random_it_comes_to_the_same(what, tiny_args, tmp_path):
-    args = [*tiny_args, "--trainer.max_epochs", "4", *what]
+    args = [*tiny_args, "--trainer.max_epochs", "40", *what]
     finish(tmp_path / "whole", [*args, "--workers", "2"])
     expected, rng, kills = result(tmp_path / "whole"), random.Random(1), 0
     folder = tmp_path / "killed"
     for attempt in range(40):
         study = start(folder, [*args, "--workers", str(1 + attempt % 3)])
-        end = time.monotonic() + rng.uniform(4, 11)
-        while study.poll() is None and time.monotonic() < end:
-            time.sleep(0.05)
+        epochs = trained(folder) + rng.randint(5, 40)
+        while study.poll() is None and trained(folder) < epochs:
+            time.sleep(0.02)
         if study.poll() is None:
             children = [pid for pid in processes(folder) if pid != study.pid]
             if children and rng.random() < 0.5:
@@ -79,6 +84,10 @@ def test_killed_at_random_it_comes_to_the_same(what, tiny_args, tmp_path):
             break
     assert (study.returncode, kills > 2) == (0, True), (folder / "err").read_text()
     assert result(folder) == expected
+    logs = [path.read_text() for path in folder.glob("studies/s/cells/*/*/log.txt")]
+    assert any("resume      after step" in log for log in logs)
+    for log in logs:  # no cell is trained to its end twice
+        assert log.count("trained in ") <= 1 + log.count("resume      nothing")
 
 
 def test_no_child_outlives_its_study(tiny_args, tmp_path):
@@ -105,7 +114,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tiny_args, tmp_path):
     assert study.wait(timeout=30) == 130
     assert processes(tmp_path) == []
     [line] = (tmp_path / "err").read_text().splitlines()
-    assert line.startswith("stopped by SIGINT; the cells in training are saved; to resume: python -m fashion_lightning")
+    assert line.startswith(
+        "stopped by SIGINT; cells in training are saved up to their last checkpoints; to resume: python -m"
+    )
     logs = [path.read_text().splitlines()[-1] for path in tmp_path.glob("studies/s/cells/*/*/log.txt")]
     assert len(logs) == 2
     assert all("stopped by SIGTERM after step" in log and "checkpoint saved" in log for log in logs)

@@ -42,8 +42,8 @@ def test_keys_that_end_alike_are_told_apart_in_names():
     [
         ({"variant": ["sgd"]}, r"--variant: expected 'NAME=FLAGS', got sgd"),
         ({"variant": ["a=--x 'b"]}, r"--variant: cannot read a=--x 'b: No closing quotation"),
-        ({"variant": ["a=", "A="]}, r"--variant A: expected names of their own"),
-        ({"variant": ["baseline="]}, r"--variant baseline: expected names of their own"),
+        ({"variant": ["a=", "A="]}, r"--variant A: expected different names"),
+        ({"variant": ["baseline="]}, r"--variant baseline: expected different names"),
         ({"variant": ["winner="]}, r"--variant winner: expected a name"),
         ({"variant": ["../x="]}, r"--variant \.\./x: expected a name"),
         ({"vary": ["lr"]}, r"--vary: expected KEY=VALUE,VALUE,..., got lr"),
@@ -120,10 +120,10 @@ def test_seeds(given, seeds):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"seeds": "0"}, "--seeds: expected at least one"),
-        ({"seeds": "1,1"}, "--seeds: expected at least one, each once"),
+        ({"seeds": "0"}, "--seeds: expected 1 to 10,000"),
+        ({"seeds": "1,1"}, "--seeds: expected 1 to 10,000, each once"),
         ({"seeds": "-1"}, "--seeds: expected a number of seeds"),
-        ({"seeds": "1,4294967296"}, "--seeds: expected at least one, each once, and below 4294967296"),
+        ({"seeds": "1,4294967296"}, "--seeds: expected 1 to 10,000, each once, and below 4294967296"),
         ({"seeds": "0,1", "search": ["lr=1,2"]}, "--seeds: expected seeds other than 0"),
     ],
 )

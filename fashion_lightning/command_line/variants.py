@@ -3,6 +3,7 @@
 import itertools
 import re
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from fashion_lightning.errors import UserError
 from fashion_lightning.reports.differences import BASELINE
 from fashion_lightning.storage.study_folders import SAMPLERS, TRIAL, WINNER, Range
 
+MOST_SEEDS = 10_000
 NAME = re.compile(r"[\w(\[][\w.,=+()\[\]-]{0,99}")  # of a folder and in tables
+OF_NAMES = "at most 100 letters, digits and . , = + - _ ( ) [ ]"
 NUMBER = r"[-+]?\d*\.?\d+(?:e[-+]?\d+)?"
 RANGE = re.compile(rf"(?P<low>{NUMBER})\.\.(?P<high>{NUMBER})(?P<log>:log)?", re.I)
 
@@ -52,6 +55,9 @@ def flags_of_variants(config: Namespace) -> dict[str, list[str]]:
         is_file = len(words) == 1 and Path(words[0]).suffix in (".yaml", ".yml")
         _add(found, name, ["--config", *words] if is_file else words, f"--variant {name}")
     grid = [_choices("--vary", text) for text in config.vary]
+    for key, count in Counter(key for key, _ in grid).items():
+        if count > 1:
+            raise UserError(f"--vary: expected {key} once, got it {count} times")
     for values in itertools.product(*(choices for _, choices in grid)) if grid else ():
         pairs = [(key, value) for (key, _), value in zip(grid, values, strict=True)]
         name = ",".join(f"{_short(key, [key for key, _ in grid])}={value}" for key, value in pairs)
@@ -61,10 +67,9 @@ def flags_of_variants(config: Namespace) -> dict[str, list[str]]:
 
 def _add(found: dict[str, list[str]], name: str, words: list[str], flag: str) -> None:
     if name == WINNER or name.startswith(TRIAL) or not NAME.fullmatch(name):
-        expected = "letters, digits and . , = + - _ ( ) [ ], no reserved word"
-        raise UserError(f"{flag}: expected a name of at most 100 {expected}, got {name!r}")
+        raise UserError(f"{flag}: expected a name of {OF_NAMES}, no reserved word, got {name!r}")
     if name.casefold() in map(str.casefold, found):  # there are file systems that do not tell them apart
-        raise UserError(f"{flag}: expected names of their own, got two variants named {name}")
+        raise UserError(f"{flag}: expected different names, got two variants named {name}")
     found[name] = words
 
 
@@ -99,9 +104,9 @@ def seeds_of(config: Namespace) -> list[int]:
         raise UserError(f"--seeds: expected a number of seeds, or seeds as in 3,5,8, got {text}")
     listed = [int(seed) for seed in text.split(",") if seed]
     fresh = first + bool(config.search)
-    seeds = listed if "," in text else list(range(fresh, fresh + listed[0]))
-    if not seeds or len(set(seeds)) < len(seeds) or max(seeds) >= 2**32:
-        raise UserError(f"--seeds: expected at least one, each once, and below {2**32}, got {text}")
+    seeds = listed if "," in text else list(range(fresh, fresh + min(listed[0], MOST_SEEDS + 1)))
+    if not 0 < len(seeds) <= MOST_SEEDS or len(set(seeds)) < len(seeds) or max(seeds) >= 2**32:
+        raise UserError(f"--seeds: expected 1 to {MOST_SEEDS:,}, each once, and below {2**32}, got {text}")
     if config.search and first in seeds:
         raise UserError(f"--seeds: expected seeds other than {first}, with which the trials of the search are trained")
     return seeds

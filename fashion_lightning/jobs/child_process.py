@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
+from typing import Any
 
 from fashion_lightning.errors import WorkError
 
@@ -15,16 +16,19 @@ def start(
     command: Sequence[str], variables: Mapping[str, str], folder: Path | None = None, output: int = PIPE
 ) -> Popen[bytes]:
     """Starts `python -m COMMAND` in `folder` (default: the current one), with `variables` in its environment."""
-    environment = {**os.environ, **variables}
-    return Popen([*PYTHON, *command], cwd=folder, env=environment, stdin=DEVNULL, stdout=output, stderr=STDOUT)
+    return _started(command, variables, cwd=folder, stdin=DEVNULL, stdout=output)
 
 
 def start_tied(command: Sequence[str], variables: Mapping[str, str], log: Path) -> Popen[bytes]:
     """As `start`, but it gets SIGTERM when this process ends, and no Ctrl-C; its output is added to `log`."""
-    environment = {**os.environ, **variables}
-    arguments = [*PYTHON, "fashion_lightning.jobs.tied", *command]
     with open(log, "ab") as output:
-        return Popen(arguments, env=environment, stdin=PIPE, stdout=output, stderr=STDOUT, process_group=0)
+        return _started(
+            ["fashion_lightning.jobs.tied", *command], variables, stdin=PIPE, stdout=output, process_group=0
+        )
+
+
+def _started(command: Sequence[str], variables: Mapping[str, str], **options: Any) -> Popen[bytes]:
+    return Popen([*PYTHON, *command], env={**os.environ, **variables}, stderr=STDOUT, **options)
 
 
 def last_line(output: bytes) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 import statistics
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import optuna
+import yaml
+from sqlalchemy import URL
 
 from fashion_lightning.errors import Stopped, UserError, WorkError
 from fashion_lightning.jobs import child_process
 from fashion_lightning.jobs.workers import Workers
 from fashion_lightning.reports import results
 from fashion_lightning.reports.differences import Comparison, Verdict, compare
-from fashion_lightning.reports.differences_notes import notes
+from fashion_lightning.reports.differences_notes import failures, notes
 from fashion_lightning.reports.differences_table import print_comparisons, write_cells, write_comparisons
 from fashion_lightning.reports.results import standard_error
 from fashion_lightning.reports.study_progress import Progress
@@ -34,7 +37,7 @@ class Study:
     place: StudyFolder
     definition: Definition
     before: Definition | None  # what `place` had of it when the command was given
-    storage: str | None  # URL of a database that is shared with other machines
+    storage: URL | None  # of a database that is shared with other machines
     variables: Sequence[Mapping[str, str]]  # of the environment of each worker
     space: Mapping[str, Range]
     settings_of: Callable[[Mapping[str, str]], str]  # YAML of what was drawn; may raise UserError
@@ -51,37 +54,33 @@ class Study:
                 stack.enter_context(locked(self.place.lock, "study"))
             with self._exclusive():
                 definition = self._begin()
-                name = self.place.folder.name
-                url = self.storage or f"sqlite:///{self.place.database}"
-                queue = Queue(name, definition.key, url, self.is_shared)
+                queue = queue_of(self.place, definition, self.storage)
             progress = Progress(self.place, self.points)
             try:
                 trials = trials_of(definition)
                 if trials:
                     self._train(queue, trials, progress)
-                    definition = self._with_winner(definition, queue, queue.states(trials))
+                    definition = self._with_winner(definition, queue.states(trials))
                 cells = cells_of(definition)
                 self._train(queue, cells, progress)
             except Stopped as stopped:
-                problem = f"stopped by {stopped}; the cells in training are saved"
+                problem = f"stopped by {stopped}; cells in training are saved up to their last checkpoints"
                 raise Stopped(f"{problem}; to resume: {self.again}", stopped.status) from None
             comparisons = self._report(definition, queue.states(cells), queue.states(trials))
+            everything = queue.states([*trials, *cells])
             if self.test_winner:
-                self._test(definition, comparisons, queue.states(cells))
-        failed = sum(row.failed for row in comparisons)
+                with self._exclusive(math.inf):  # other machines wait, and then read what it came to
+                    self._test(self.place.read() or definition, comparisons, queue.states(cells))
+        failed = sum(cell.status == "failed" for cell in everything)
         if failed:
             them = "it" if failed == 1 else "them"
-            raise WorkError(f"{failed} of {len(cells)} cells failed; to train {them} again, add --retry_failed")
+            raise WorkError(f"{failed} of {len(everything)} cells failed; to train {them} again, add --retry_failed")
         return [dataclasses.asdict(row) for row in comparisons]
 
-    @property
-    def is_shared(self) -> bool:
-        return self.storage is not None
-
     @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def _exclusive(self, seconds: float = SECONDS_TO_WAIT) -> Iterator[None]:
         """Where no other program plans the study; one that is not shared is locked all the time."""
-        with locked(self.place.lock, "study", SECONDS_TO_WAIT) if self.storage else contextlib.nullcontext():
+        with locked(self.place.lock, "study", seconds) if self.storage else contextlib.nullcontext():
             yield
 
     def _begin(self) -> Definition:
@@ -91,9 +90,9 @@ class Study:
             if own != found:
                 self.place.write(own)
             return own
-        # Another machine has written it since.
-        same = {name: getattr(own, name) for name in ("key", "looks", "tested", "winner")}
-        if not found or dataclasses.replace(found, **same) != own:
+        # Another machine has written it since. Comments in settings name versions.
+        same = {name: getattr(own, name) for name in ("key", "looks", "tested", "winner", "settings")}
+        if not found or dataclasses.replace(found, **same) != own or _loaded(found) != _loaded(own):
             raise UserError(f"{self.place.folder} was changed by another command at this moment: try again")
         return found
 
@@ -107,7 +106,7 @@ class Study:
             queue.recover()
             queue.plan(cells, self.retry_failed)
         prepare = functools.partial(self._prepare, queue)
-        others = take_over if self.is_shared else None
+        others = take_over if self.storage else None
         Workers(self.place, queue, self.variables, prepare, others, progress).train(cells)
 
     def _prepare(self, queue: Queue, claim: Claim) -> None:
@@ -117,15 +116,12 @@ class Study:
             index = int(variant.removeprefix(TRIAL))
             [seed] = np.random.SeedSequence([search.seed, index]).generate_state(1).tolist()
             sampler = getattr(optuna.samplers, SAMPLERS[search.sampler])(seed=seed)
+            # Also where they were drawn before, so that Optuna knows the values.
             drawn = queue.draw(claim, self.space, sampler)
-            text, path = self.settings_of(drawn), self.place.settings(variant)
-            if path.exists() and path.read_text() != text:
-                raise WorkError(
-                    f"{path} has other settings than are drawn now, as if its storage was replaced: restore it"
-                )
-            self.place.write_settings(variant, text)
+            if not self.place.settings(variant).exists():
+                self.place.write_trial(variant, drawn, self.settings_of({name: str(drawn[name]) for name in drawn}))
 
-    def _with_winner(self, definition: Definition, queue: Queue, trials: Sequence[Cell]) -> Definition:
+    def _with_winner(self, definition: Definition, trials: Sequence[Cell]) -> Definition:
         """The trial with the best validation accuracy is a variant; it stays, whatever is added."""
         finished = [cell for cell in trials if cell.status == "finished"]
         if not finished:
@@ -133,7 +129,7 @@ class Study:
         if WINNER not in definition.settings:
             best = max(finished, key=lambda cell: cell.val_accuracy)
             settings = {**definition.settings, WINNER: self.place.settings(best.variant).read_text()}
-            drawn = " ".join(f"--{name} {value}" for name, value in queue.drawn(best).items())
+            drawn = " ".join(f"--{name} {value}" for name, value in self.place.drawn(best).items())
             winner = f"{best.variant}, {drawn}, {best.val_accuracy:.2%}"
             definition = dataclasses.replace(definition, settings=settings, winner=winner)
             with self._exclusive():
@@ -142,9 +138,10 @@ class Study:
 
     def _report(self, definition: Definition, cells: list[Cell], trials: list[Cell]) -> list[Comparison]:
         comparisons = compare(cells, self.points)
-        lines = notes(cells, comparisons, self.points, definition.looks)
+        lines = [*notes(cells, comparisons, self.points, definition.looks), *failures(trials)]
         if definition.winner:
-            too_high = f"the best of {len(trials)}, so too high on average; only the new seeds count"
+            count = sum(cell.status == "finished" for cell in trials)
+            too_high = f"the best of {count}, so too high on average; only the new seeds count"
             lines.append(f"winner: {definition.winner} in the search: {too_high}")
         with self._exclusive():
             write_cells(self.place.folder / "cells.csv", [*trials, *cells])
@@ -175,8 +172,7 @@ class Study:
             return
         eligible = [row for row in comparisons if row.verdict in (Verdict.BASELINE, Verdict.BETTER)]
         name = definition.tested or max(eligible, key=lambda row: row.mean).variant
-        with self._exclusive():
-            self.place.write(dataclasses.replace(definition, tested=name))
+        self.place.write(dataclasses.replace(definition, tested=name))
         accuracies, images = [], 0
         for cell in (cell for cell in cells if cell.variant == name):
             found = self._tested(cell)
@@ -184,8 +180,9 @@ class Study:
             images = int(found["images"])
         mean = statistics.fmean(accuracies)
         std = f" ± {100 * statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
-        error = f"standard error of one {100 * standard_error(mean, images):.2f} on {images:,} images"
-        print(f"test        {name}: {100 * mean:.2f}{std} % ({len(accuracies)} seeds, {error})")
+        error = f"standard error of each {100 * standard_error(mean, images):.2f} on {images:,} images"
+        seeds = f"{len(accuracies)} seed{'s' * (len(accuracies) > 1)}"
+        print(f"test        {name}: {100 * mean:.2f}{std} % ({seeds}, {error})")
 
     def _tested(self, cell: Cell) -> dict[str, float]:
         """The test set, evaluated now if it was not before."""
@@ -199,7 +196,20 @@ class Study:
         with process:  # waits, and closes its stdin, by which it ends if this is interrupted
             status = process.wait()
         child_process.check(f"the test of {run.folder}", status, log.read_bytes())
-        return (results.read(run) or {})["test"]
+        found = results.read(run)
+        if not found or "test" not in found:
+            raise WorkError(f"the test of {run.folder} left no result: see {log}, then give the same command again")
+        return found["test"]
+
+
+def queue_of(place: StudyFolder, definition: Definition, storage: URL | None) -> Queue:
+    url = storage or URL.create("sqlite", database=str(place.database))
+    return Queue(place.folder.name, definition.key, url, shared=storage is not None, drawn=place.drawn)
+
+
+def _loaded(definition: Definition) -> dict[str, Any]:
+    """Settings without comments."""
+    return {name: yaml.safe_load(text) for name, text in definition.settings.items()}
 
 
 def cells_of(definition: Definition) -> list[Cell]:

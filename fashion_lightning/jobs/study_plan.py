@@ -13,24 +13,24 @@ import torch
 
 from fashion_lightning.jobs.fit import Fit
 from fashion_lightning.storage.cells import Cell
-from fashion_lightning.storage.study_folders import StudyFolder
 
 STEPS = 12  # that are timed, in training and in evaluation
 
 
 @dataclass(frozen=True)
 class Plan:
-    place: StudyFolder
     cells: Sequence[Cell]
     workers: int
     threads: int
     seconds: dict[str, float]  # of a cell, by variant
+    retry_failed: bool
 
     def run(self) -> list[str]:
-        """The names of the cells that are not finished, printed with the time that they take."""
-        unfinished = [cell for cell in self.cells if not self.place.run(cell).results.is_file()]
+        """The names of the cells that would be trained, printed with the time that they take."""
+        ended = ["finished", *(() if self.retry_failed else ("failed",))]
+        unfinished = [cell for cell in self.cells if cell.status not in ended]
         for cell in self.cells:
-            status = "" if cell in unfinished else "  finished"
+            status = "" if cell.status == "waiting" else f"  {cell.status}"
             print(f"{cell.variant} seed {cell.seed}{status}")
         total = sum(self.seconds[cell.variant] for cell in unfinished) / self.workers
         print(

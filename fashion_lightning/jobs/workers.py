@@ -72,7 +72,9 @@ class Workers:
         """
         with self._signals(), self._progress.shown(self._queue.states(cells)):
             try:
-                while not self._is_done(cells):
+                is_done = False
+                while not is_done:
+                    is_done = self._is_done(cells)
                     if self._received:
                         raise Stopped(signal.Signals(self._received[0]).name, 128 + self._received[0])
                     time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -116,6 +118,8 @@ class Workers:
         worker.claim, worker.process, worker.restarted, worker.since = claim, None, False, time.monotonic()
         try:
             self._prepare(claim)
+        except WorkError:  # of the storage: no other cell would do better
+            raise
         except UserError as error:
             self._fail(worker, claim, str(error))
         else:

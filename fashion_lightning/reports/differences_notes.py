@@ -21,7 +21,7 @@ def notes(cells: Sequence[Cell], comparisons: Sequence[Comparison], points: floa
     found = [
         _intervals(variants),
         _no_interval(variants),
-        *_failures(cells),
+        *failures(cells),
         _left_out(cells),
         _unfinished(cells),
         _best(variants),
@@ -33,7 +33,7 @@ def notes(cells: Sequence[Cell], comparisons: Sequence[Comparison], points: floa
     return [note for note in found if note]
 
 
-def _failures(cells: Sequence[Cell]) -> list[str]:
+def failures(cells: Sequence[Cell]) -> list[str]:
     seeds: dict[tuple[str, str], list[int]] = {}
     for cell in cells:
         if cell.status == "failed":

@@ -18,6 +18,7 @@ from fashion_lightning.storage.cells import Cell
 from fashion_lightning.storage.study_folders import StudyFolder
 
 SECONDS_BETWEEN_DRAWINGS = 0.5
+ENDED = ("finished", "failed")
 
 
 class Progress:
@@ -53,7 +54,9 @@ class Progress:
 
     def print_ended(self, cell: Cell) -> None:
         self._cells[cell.variant, cell.seed] = cell
-        ended = sum(other.status in ("finished", "failed") for other in self._cells.values())
+        if cell.status not in ENDED:  # another machine has taken it for that of a killed program
+            return
+        ended = sum(other.status in ENDED for other in self._cells.values())
         accuracy = f"val {cell.val_accuracy:.2%} " if math.isfinite(cell.val_accuracy) else ""
         result = f"{accuracy}in {cell.fit_seconds:.0f} s" if cell.status == "finished" else f"failed: {cell.reason}"
         line = f"{ended:>{len(str(len(self._cells)))}}/{len(self._cells)}  {cell.variant} seed {cell.seed}  {result}"

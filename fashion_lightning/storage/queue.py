@@ -7,7 +7,8 @@ import contextlib
 import dataclasses
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -15,6 +16,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateF
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from fashion_lightning.errors import UserError, WorkError
@@ -23,7 +25,8 @@ from fashion_lightning.storage.study_folders import Range
 
 # A cell of a program on another machine is given to others after GRACE_SECONDS without a sign of life of it.
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 60
-CELL, DRAWN, RESULTS, REASON, STUDY = "cell", "drawn", "results", "reason", "study"  # names of attributes
+# Names of attributes. A trial is alive since its first sign of life, and repeated if another has the same cell.
+CELL, ALIVE, REPEATED, RESULTS, REASON, STUDY = "cell", "alive", "repeated", "results", "reason", "study"
 
 
 class Queue:
@@ -32,32 +35,38 @@ class Queue:
     Args:
         name: Of the study.
         key: Of the folder of the study, so that another study of the same name is not taken for it.
-        url: Of the database, as SQLAlchemy takes it.
+        url: Of the database.
         shared: Whether other programs work on the same cells.
+        drawn: Values that were drawn for a cell before; empty if none were.
     """
 
-    def __init__(self, name: str, key: str, url: str, shared: bool) -> None:
+    def __init__(
+        self, name: str, key: str, url: URL, shared: bool, drawn: Callable[[Cell], dict[str, Any]] = lambda cell: {}
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=ExperimentalWarning)
         beats: dict[str, Any] = {"heartbeat_interval": HEARTBEAT_SECONDS, "grace_period": GRACE_SECONDS}
-        self._shared, self._url = shared, url
+        self._shared, self._drawn = shared, drawn
+        self._url = url.render_as_string()  # without its password
         with self._reported():
-            self._storage = RDBStorage(url, **(beats if shared else {}))
+            text = url.render_as_string(hide_password=False)
+            self._storage = RDBStorage(text, **(beats if shared else {}))
             options: dict[str, Any] = {"study_name": name, "storage": self._storage, "load_if_exists": True}
             self._study = optuna.create_study(direction="maximize", **options)
             self._study_id = self._storage.get_study_id_from_name(name)
             found = self._study.user_attrs.get(STUDY, key)
             if found != key:
-                raise UserError(f"{url} has a study {name} of another folder: choose another --name")
+                raise UserError(f"{self._url} has a study {name} of another folder: choose another --name")
             self._study.set_user_attr(STUDY, key)
 
     def recover(self) -> None:
         """Frees the cells of programs that have ended."""
         with self._reported():
             if self._shared:
-                return optuna.storages.fail_stale_trials(self._study)
-            for trial in self._trials(TrialState.RUNNING):  # nobody else works on the study
-                self._end(trial.number, TrialState.FAIL)
+                optuna.storages.fail_stale_trials(self._study)
+            for trial in self._trials(TrialState.RUNNING):
+                if not self._shared or self._was_never_alive(trial):
+                    self._end(trial.number, TrialState.FAIL)
 
     def plan(self, cells: Sequence[Cell], retry_failed: bool = False) -> None:
         """Queues those that are not known, or were freed, in this order."""
@@ -66,9 +75,7 @@ class Queue:
             for cell in cells:
                 found = _state(cell, trials.get(_name(cell), []))
                 if not found or (retry_failed and found.status == "failed"):
-                    # What was drawn for a cell before it was freed stays.
-                    drawn = [trial.params for trial in trials.get(_name(cell), []) if DRAWN in trial.user_attrs]
-                    self._study.enqueue_trial(drawn[0] if drawn else {}, user_attrs={CELL: _name(cell)})
+                    self._study.enqueue_trial(self._drawn(cell), user_attrs={CELL: _name(cell)})
 
     def states(self, cells: Sequence[Cell]) -> list[Cell]:
         """The same cells, as far as they have come."""
@@ -88,27 +95,22 @@ class Queue:
                 trial_id = self._id(trial.number)
                 others = {other.state for other in trials[name] if other.number != trial.number}
                 if others & {TrialState.COMPLETE, TrialState.RUNNING}:  # two programs have queued it
-                    self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+                    self._end(trial.number, TrialState.FAIL, attributes={REPEATED: True})
                 elif self._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
                     claim = Claim(known[name], trial.number)
                     self.beat([claim])
+                    self._storage.set_trial_user_attr(trial_id, ALIVE, True)
                     return claim
         return None
 
-    def draw(self, claim: "Claim", space: Mapping[str, Range], sampler: BaseSampler) -> dict[str, str]:
-        """Values for a claimed cell, as they are typed."""
+    def draw(self, claim: "Claim", space: Mapping[str, Range], sampler: BaseSampler) -> dict[str, Any]:
+        """Values for a claimed cell."""
         with self._reported():
-            self._study.sampler = sampler
-            trial = Trial(self._study, self._id(claim.number))
-            drawn = {name: _suggested(trial, name, values) for name, values in space.items()}
-            trial.set_user_attr(DRAWN, True)  # all of them: a kill may have left some
-            return drawn
-
-    def drawn(self, cell: Cell) -> dict[str, Any]:
-        """What `draw` gave for a cell."""
-        with self._reported():
-            found = [trial.params for trial in self._by_cell()[_name(cell)] if DRAWN in trial.user_attrs]
-            return found[-1] if found else {}
+            # Another object each time: one that is not asked for trials keeps those that it has read first.
+            study = optuna.load_study(study_name=self._study.study_name, storage=self._storage, sampler=sampler)
+            study.get_trials(deepcopy=False)  # its storage knows trials that it has read
+            trial = Trial(study, self._id(claim.number))
+            return {name: _suggested(trial, name, values) for name, values in space.items()}
 
     def beat(self, claims: "Sequence[Claim]") -> None:
         """To be called every HEARTBEAT_SECONDS for the cells that this program trains."""
@@ -143,6 +145,11 @@ class Queue:
                 self._storage.set_trial_user_attr(self._id(number), name, content)
             self._storage.set_trial_state_values(self._id(number), state, None if value is None else [value])
 
+    def _was_never_alive(self, trial: FrozenTrial) -> bool:
+        """Whether its program was killed before it gave a sign of life, without which Optuna waits for ever."""
+        age = datetime.now() - (trial.datetime_start or datetime.now())
+        return ALIVE not in trial.user_attrs and age.total_seconds() > GRACE_SECONDS
+
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
@@ -152,7 +159,8 @@ class Queue:
     def _by_cell(self) -> dict[str, list[FrozenTrial]]:
         found: dict[str, list[FrozenTrial]] = {}
         for trial in self._trials():
-            found.setdefault(trial.user_attrs.get(CELL, ""), []).append(trial)
+            if REPEATED not in trial.user_attrs:
+                found.setdefault(trial.user_attrs.get(CELL, ""), []).append(trial)
         return found
 
     @contextlib.contextmanager
@@ -160,11 +168,12 @@ class Queue:
         try:
             yield
         except ImportError as error:
-            raise UserError(f"--storage: {error.name} is not installed, which {self._url} needs") from error
-        except (StorageInternalError, SQLAlchemyError) as error:
+            driver = getattr(error.__cause__, "name", None) or error
+            raise UserError(f"--storage: {driver} is not installed, which {self._url} needs") from error
+        except (StorageInternalError, SQLAlchemyError, RuntimeError) as error:
             cause = error.__cause__ or error
             reason = " ".join(str(getattr(cause, "orig", None) or cause).split())
-            remedy = "mend it" if self._shared else "mend it, or remove it, since the cells keep their results"
+            remedy = "mend it" if self._shared else "close what uses it, or remove it: the cells keep their results"
             raise WorkError(f"{self._url}: {reason}; {remedy}; then give the same command again") from error
 
 
@@ -182,23 +191,21 @@ def _name(cell: Cell) -> str:
 
 def _state(cell: Cell, trials: Sequence[FrozenTrial]) -> Cell | None:
     """None if nobody trains the cell, or has trained it to its end."""
-    for trial in trials:
-        if trial.state is TrialState.COMPLETE:
-            return dataclasses.replace(cell, status="finished", **trial.user_attrs[RESULTS])
-    for trial in reversed(trials):
-        if trial.state is TrialState.RUNNING:
-            return dataclasses.replace(cell, status="running")
-        if trial.state is TrialState.WAITING:
-            return cell
-        if reason := trial.user_attrs.get(REASON):
-            return dataclasses.replace(cell, status="failed", reason=reason)
-    return None
+    states = {trial.state: trial for trial in trials}  # the newest of each
+    if finished := states.get(TrialState.COMPLETE):
+        return dataclasses.replace(cell, status="finished", **finished.user_attrs[RESULTS])
+    if TrialState.RUNNING in states:
+        return dataclasses.replace(cell, status="running")
+    if TrialState.WAITING in states:
+        return cell
+    reason = trials[-1].user_attrs.get(REASON) if trials else None
+    return dataclasses.replace(cell, status="failed", reason=reason) if reason else None
 
 
-def _suggested(trial: Trial, name: str, values: Range) -> str:
+def _suggested(trial: Trial, name: str, values: Range) -> Any:
     match values:
         case (int(low), int(high), bool(log)):
-            return str(trial.suggest_int(name, low, high, log=log))
+            return trial.suggest_int(name, low, high, log=log)
         case (float(low), float(high), bool(log)):
-            return repr(trial.suggest_float(name, low, high, log=log))
+            return trial.suggest_float(name, low, high, log=log)
     return trial.suggest_categorical(name, values)

@@ -1,6 +1,8 @@
 """The folder of a study, `studies/NAME`, and the definition in it, which says what its cells are."""
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from fashion_lightning.storage.cells import Cell
 from fashion_lightning.storage.run_folders import LOGS, PREFIX, Run
 from fashion_lightning.storage.whole_files import replacing
 
+DRAWN = "# drawn: "  # first line of the settings of a trial
 STUDIES, WINNER, TRIAL = "studies", "winner", "trial_"
 SAMPLERS = {"random": "RandomSampler", "tpe": "TPESampler"}  # of a search, to those of Optuna
 
@@ -73,6 +76,8 @@ class StudyFolder:
         """None if there is no study in the folder. Raises UserError if its definition cannot be read."""
         path = self._definition
         if not path.exists():
+            if (self.folder / "cells").exists():
+                raise UserError(f"{self.folder} has cells, but lost {path.name}: restore it, or choose another --name")
             return None
         try:
             content: dict[str, Any] = yaml.safe_load(path.read_text())
@@ -84,8 +89,9 @@ class StudyFolder:
             raise UserError(f"{self.folder}: its definition cannot be read ({error}); {remedy}") from error
 
     def write(self, definition: Definition) -> None:
+        before = self.read()
         for name, text in definition.settings.items():
-            if not self.settings(name).exists():
+            if not before or name not in before.settings:  # whatever file is there
                 self.write_settings(name, text)
         content = {"variants": list(definition.settings), **dataclasses.asdict(definition)}
         del content["settings"]
@@ -95,6 +101,17 @@ class StudyFolder:
     def write_settings(self, variant: str, text: str) -> None:
         with replacing(self.settings(variant)) as stream:
             stream.write(text.encode())
+
+    def write_trial(self, variant: str, drawn: Mapping[str, Any], text: str) -> None:
+        """Settings `text`, with the values that were drawn for them."""
+        self.write_settings(variant, f"{DRAWN}{json.dumps(drawn)}\n{text}")
+
+    def drawn(self, cell: Cell) -> dict[str, Any]:
+        """The values in the settings of a trial; empty if there are none yet."""
+        path = self.settings(cell.variant)
+        if not cell.variant.startswith(TRIAL) or not path.exists():
+            return {}
+        return json.loads(path.read_text().partition("\n")[0].removeprefix(DRAWN))
 
     @property
     def _definition(self) -> Path:
