@@ -117,6 +117,7 @@ def test_the_row_has_every_setting_of_a_recipe(recipe):
     assert all(isinstance(value, int | float | str) for value in row.values())
 
 
+@pytest.mark.slow
 def test_a_run_with_averaged_weights_is_resumed_with_its_row(tiny_args, tmp_path):
     averaging = ["--trainer.callbacks", "StochasticWeightAveraging", "--trainer.callbacks.swa_lrs", "0.01"]
     kill = ("torch.optim.Adam.step", 15, "after")
@@ -236,6 +237,7 @@ def test_a_run_that_cannot_be_written_is_evaluated(inspected_args, capsys):
     assert capsys.readouterr().err == f"warning: cannot draw {FOLDER}/figures/predictions.png: Is a directory\n"
 
 
+@pytest.mark.slow
 def test_two_processes_draw_the_pictures_of_one(inspected_args, tmp_path):
     fit.main(inspected_args)
     alone = {name: (FOLDER / "figures" / f"{name}.png").read_bytes() for name in OF_TEST}

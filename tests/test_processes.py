@@ -94,14 +94,14 @@ EXPECTED = [
 ]
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize("world_size", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_order_of_images_is_that_of_one_process(world_size, numbered, tmp_path):
     statuses = forked.run_ranks(tmp_path, numbered, world_size, patch=record_order)
     assert statuses == [0] * world_size, (tmp_path / "err").read_text()
     assert order(tmp_path, world_size) == dict(enumerate(EXPECTED))
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 4)])
+@pytest.mark.parametrize(("before", "after"), [(2, 1), pytest.param(1, 4, marks=pytest.mark.slow)])
 def test_another_number_of_processes_resumes_in_the_same_order(before, after, numbered, tmp_path):
     flags = ["--trainer.max_steps", "13"]
     assert forked.run_ranks(tmp_path, [*numbered, *flags], before, patch=record_order) == [0] * before
@@ -192,7 +192,8 @@ def test_a_padding_sampler_would_be_found(trained, tmp_path):
     assert "expected to evaluate 203 images of test, got 204" in (trained / "err").read_text()
 
 
-@pytest.mark.parametrize("strategy", ["ddp_fork", pytest.param("ddp_spawn", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn"])
 def test_processes_that_multiprocessing_starts_leave_the_same_run(strategy, numbered, tmp_path):
     args = [*numbered, "--inspect.figures", "true", "--trainer.max_epochs", "1"]
     assert forked.run_ranks(tmp_path / "ddp", args, 2) == [0, 0]

@@ -167,9 +167,7 @@ def dropout() -> None:
     sys.modules["resume_networks"] = module
 
 
-QUICK_VARIANTS = (
-    *("random changes of images", "accumulation that changes", "averaged weights", "stochastic weight averaging"),
-)
+QUICK_VARIANTS = ("random changes of images", "accumulation that changes", "stochastic weight averaging")
 
 
 @pytest.mark.parametrize(
@@ -190,7 +188,9 @@ def test_the_seed_matters_to_the_comparison(fit_args, never_killed):
     assert {"weights", "optimiser state", "metrics.csv", "TensorBoard", "results.json"} <= set(found)
 
 
-@pytest.mark.parametrize("name", ["", "accumulation that changes", "averaged weights"])
+@pytest.mark.parametrize(
+    "name", ["", "accumulation that changes", pytest.param("averaged weights", marks=pytest.mark.slow)]
+)
 def test_longer_later_is_as_long_at_once(name, fit_args, never_killed, tmp_path):
     flags = VARIANTS[name] if name else []
     assert forked.run(tmp_path, [*fit_args, *flags, "--trainer.max_epochs", "2"]) == 0

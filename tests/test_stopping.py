@@ -119,7 +119,7 @@ def test_nothing_is_waited_for_in_the_final_evaluation(long_args, tmp_path):
     assert different(contents(Run(tmp_path / RUN)), contents(Run(tmp_path / "whole" / RUN))) == []
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "ddp_fork"])
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("ddp_fork", marks=pytest.mark.slow)])
 def test_two_processes_stop_together(strategy, long_args, tmp_path):
     flags = ["--trainer.devices", "2", "--trainer.strategy", strategy, "--trainer.max_epochs", "400"]
     command = [sys.executable, "-m", "fashion_lightning.fit", *long_args, *flags]

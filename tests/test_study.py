@@ -312,6 +312,7 @@ def test_trials_that_fail_are_said_and_counted(args, started, monkeypatch, capsy
     assert [row["status"] for row in table("cells.csv")] == ["finished"] * 7
 
 
+@pytest.mark.slow
 def test_a_storage_that_was_removed_costs_no_trial(args, started, capsys):
     flags = ["--search", "model.optimizer.lr=0.001..0.1:log", "--trials", "12", "--sampler", "tpe", "--seeds", "1"]
     study.main([*args, *flags, "--workers", "3"])
