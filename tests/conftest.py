@@ -1,6 +1,7 @@
 """A tiny data set in the real IDX format, the real data set, and the commands that users run."""
 
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -11,8 +12,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from fashion_lightning import fit
 from fashion_lightning.data import files
+from fashion_lightning.data.module import FashionMNISTDataModule
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,6 +67,31 @@ def inspected_args(tiny_data, tmp_path, monkeypatch) -> list[str]:
         *("--data.batch_size", "20", "--data.eval_batch_size", "16"),
         *("--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"),
     ]
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_data, tmp_path_factory):
+    """The folder of a run."""
+    folder = tmp_path_factory.mktemp("trained")
+    flags = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--data.verify", "false"]
+    flags += [f"--inspect.{part}=false" for part in ("figures", "graph", "pr_curves")]
+    fit.main([*flags, "--data.data_dir", str(tiny_data), "--trainer.default_root_dir", str(folder)])
+    return folder / "lightning_logs"
+
+
+@pytest.fixture
+def wardrobe(trained, tiny_data, tmp_path, monkeypatch):
+    """A trained run in the current folder, and a folder with three test images."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, "lightning_logs")
+    data = FashionMNISTDataModule(tiny_data, verify=False)
+    data.setup()
+    folder = Path("wardrobe")
+    folder.mkdir()
+    images, _ = data.splits["test"][:3]
+    for index, image in enumerate(images.squeeze(1)):
+        Image.fromarray(image.numpy()).save(folder / f"{index}.png")
+    return folder
 
 
 @pytest.fixture

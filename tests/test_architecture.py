@@ -8,7 +8,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "fashion_lightning"
 SWAPPED = ("classifier", "networks", "augmentation", "schedules")
-COMMANDS = ("fit", "test", "predict", "runs", "study", "verify", "__main__")
+COMMANDS = ("fit", "test", "predict", "runs", "study", "verify", "export", "demo", "__main__")
 # A module imports from its own level or from those below.
 LEVELS = [["errors"], ["data", "storage"], ["training"], ["reports", *SWAPPED], ["jobs"], ["command_line"], [*COMMANDS]]
 MAX_LINES = 250
@@ -73,7 +73,7 @@ def test_the_documented_tree_is_the_real_one():
             folder = name if not indent else f"fashion_lightning/{name}"
         else:
             documented.add(f"fashion_lightning/{name}" if len(indent) == 2 else f"{folder}{name}")
-    real = {str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*") if path.suffix in (".py", ".typed")}
+    real = {str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*") if path.suffix in (".py", ".typed", ".html")}
     assert documented == {path for path in real if not path.endswith("/__init__.py")} | {
         "fashion_lightning/__init__.py"
     }

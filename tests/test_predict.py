@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,39 +18,14 @@ from PIL import Image
 from rich.console import Console
 from torchvision.transforms.functional import pil_to_tensor
 
-from fashion_lightning import fit, predict
+from fashion_lightning import predict
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.command_line import checks
 from fashion_lightning.data import photographs
-from fashion_lightning.data.module import FashionMNISTDataModule, normalize
+from fashion_lightning.data.module import normalize
 from fashion_lightning.errors import UserError
 from fashion_lightning.jobs import predict as predict_job
 from fashion_lightning.reports import results, screen, sheet
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_data, tmp_path_factory):
-    """The folder of a run."""
-    folder = tmp_path_factory.mktemp("trained")
-    flags = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--data.verify", "false"]
-    flags += [f"--inspect.{part}=false" for part in ("figures", "graph", "pr_curves")]
-    fit.main([*flags, "--data.data_dir", str(tiny_data), "--trainer.default_root_dir", str(folder)])
-    return folder / "lightning_logs"
-
-
-@pytest.fixture
-def wardrobe(trained, tiny_data, tmp_path, monkeypatch):
-    """A trained run in the current folder, and a folder with three test images."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(trained, "lightning_logs")
-    data = FashionMNISTDataModule(tiny_data, verify=False)
-    data.setup()
-    folder = Path("wardrobe")
-    folder.mkdir()
-    images, _ = data.splits["test"][:3]
-    for index, image in enumerate(images.squeeze(1)):
-        Image.fromarray(image.numpy()).save(folder / f"{index}.png")
-    return folder
 
 
 def test_writes_the_same_for_people_and_programs(wardrobe, capsys):

@@ -5,8 +5,8 @@ import ctypes
 import functools
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any, TextIO
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pytorch_lightning as pl
 import torch
@@ -18,15 +18,21 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from fashion_lightning.command_line import checks
 from fashion_lightning.command_line.settings import Settings
 from fashion_lightning.data import pictures
+from fashion_lightning.errors import UserError
+from fashion_lightning.jobs.demo import Demo
 from fashion_lightning.jobs.fit import Fit
 from fashion_lightning.jobs.predict import Predict
 from fashion_lightning.jobs.start import Start
 from fashion_lightning.jobs.test import Test
+from fashion_lightning.reports import model_card
 from fashion_lightning.reports.inspection import Inspection
 from fashion_lightning.reports.logits import EvaluationLogits
 from fashion_lightning.reports.sheet import pages
 from fashion_lightning.storage.run_folders import LOGS, Run
 from fashion_lightning.training import checkpointing, determinism, ownership, record, resuming, stopping
+
+if TYPE_CHECKING:
+    from fashion_lightning.jobs.export import Export
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -105,13 +111,44 @@ def predict(settings: Settings) -> Predict:
     sheets = pages(sheet, len(found.files)) if sheet else []
     for flag, paths in (("--out", [out] if out else []), ("--sheet", sheets)):
         checks.check_replaced(flag, paths, found.files, config.overwrite)
-    made = _instantiate(settings)
-    alone: dict[str, Any] = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
-    trainer = _trainer(made, [stopping.SignalStop()], False, logger=False, enable_checkpointing=False, **alone)
-    _check_evaluation(settings, made, trainer)
+    made, trainer = _alone(settings, [stopping.SignalStop()])
     # A bar of Lightning's would not count what is skipped; on stdout, rich would print stderr there as well.
     progress = _shows_progress(made, sys.stderr)
     return Predict(trainer, made.model, made.data.eval_batch_size, settings.start, found, out, sheets, progress)
+
+
+def export(settings: Settings) -> "Export":
+    from fashion_lightning.jobs.export import Export  # which needs an extra
+
+    out = checks.check_output("MODEL.onnx", settings.config.file, (".onnx",), makes_folder=True)
+    if not out:
+        raise UserError("MODEL.onnx: expected the name of a file to write, got none")
+    checks.check_replaced("MODEL.onnx", [out], [], settings.config.overwrite)
+    if not (card := model_card.place(out)):
+        texts = f"README.md and {out.stem}.md in {out.parent} are other texts"
+        raise UserError(f"MODEL.onnx: expected a place for its card, but {texts}: name a file in another folder")
+    made, trainer = _alone(settings, accelerator="cpu", precision="32-true")
+    if settings.start.checkpoint:
+        made.data.trained_with = settings.start.checkpoint.part(type(made.data).__qualname__)
+    _load(made.data, trainer)
+    return Export(made.model, made.data, settings.start, out, card)
+
+
+def demo(settings: Settings) -> Demo:
+    port = settings.config.port
+    if not 0 <= port < 2**16:
+        raise UserError(f"--port: expected 0 to {2**16 - 1}, got {port}")
+    made, trainer = _alone(settings)
+    return Demo(made.model, trainer.strategy.root_device, trainer.precision_plugin, settings.start, port)
+
+
+def _alone(settings: Settings, callbacks: Sequence[pl.Callback] = (), **arguments: Any) -> tuple[Namespace, pl.Trainer]:
+    """What evaluates in this process alone, and writes nothing."""
+    made = _instantiate(settings)
+    arguments |= {"devices": 1, "num_nodes": 1, "strategy": "auto", "logger": False, "enable_checkpointing": False}
+    trainer = _trainer(made, list(callbacks), False, **arguments)
+    _check_evaluation(settings, made, trainer)
+    return made, trainer
 
 
 def _check_evaluation(settings: Settings, made: Namespace, trainer: pl.Trainer) -> None:

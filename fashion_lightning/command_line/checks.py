@@ -156,14 +156,14 @@ def check_writable(flag: str, folder: Path) -> None:
         raise UserError(f"{flag}: expected a folder to write to, but {folder}: {error.strerror}") from error
 
 
-def check_output(flag: str, name: str | None, suffixes: Sequence[str]) -> Path | None:
+def check_output(flag: str, name: str | None, suffixes: Sequence[str], makes_folder: bool = False) -> Path | None:
     """Raises UserError if a file of this name cannot be written; returns its path."""
     if name is None:
         return None
     path = Path(name)
     if path.suffix.lower() not in suffixes:
         raise UserError(f"{flag}: expected a name that ends in {' or '.join(suffixes)}, got {name}")
-    if not path.parent.is_dir():
+    if not makes_folder and not path.parent.is_dir():
         raise UserError(f"{flag}: expected a file in an existing folder, got {name}")
     check_writable(flag, path.parent)
     return path

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import gc
 import importlib.metadata
+import importlib.util
 import io
 import os
 import sys
@@ -26,6 +27,8 @@ FLAGS = """\
   --config FILE                      settings from a YAML file; of files and flags, the last one wins
   --print_config                     prints all settings as YAML and stops
   --help_all, --version              every flag with its default; the version"""
+# What a command needs beside the dependencies of all, by extras of the same name.
+EXTRAS = {"study": ("optuna",), "export": ("onnx", "onnxscript", "onnxruntime")}
 # Warnings of a correct run, each with the reason why it is harmless.
 HARMLESS = {
     r".*LeafSpec.* is deprecated": "Lightning 2.6 uses what torch 2.10 deprecated",
@@ -51,15 +54,15 @@ def answer_help(page: str, args: list[str] | None) -> None:
 
 
 def run(job: str, page: str, args: list[str] | None) -> Any:
-    """The result of the job `fit`, `test` or `predict`, done as `args` (default: the command line) say."""
+    """The result of the job of this name, done as `args` (default: the command line) say."""
     answer_help(page + CHECKPOINT * (job != "study") + FLAGS, args)
     with reported():
+        _check_extra(job)
         from lightning_fabric.utilities.exceptions import MisconfigurationException
 
         from fashion_lightning.command_line import build, processes, settings  # seconds that `--help` does not wait
 
-        make: Callable[[settings.Settings], Any]
-        make = _study() if job == "study" else {"fit": build.fit, "test": build.test, "predict": build.predict}[job]
+        make: Callable[[settings.Settings], Any] = _study() if job == "study" else getattr(build, job)
         with contextlib.ExitStack() as threads:
             with _output():
                 try:
@@ -70,16 +73,18 @@ def run(job: str, page: str, args: list[str] | None) -> Any:
                     raise
                 except (MisconfigurationException, *OF_SETTINGS) as error:  # until here
                     raise UserError(explain(str(error))) from error
-            return _work(prepared) if job == "study" else processes.run(_work, prepared)
+            return processes.run(_work, prepared) if hasattr(prepared, "trainer") else _work(prepared)
+
+
+def _check_extra(job: str) -> None:
+    missing = [name for name in EXTRAS.get(job, ()) if not importlib.util.find_spec(name)]
+    if missing:
+        raise UserError(f"{job} needs {' and '.join(missing)}: pip install -e '.[{job}]'")
 
 
 def _study() -> Callable[[Any], Any]:
-    try:
-        from fashion_lightning.command_line import build_study
-    except ImportError as error:
-        if error.name != "optuna":
-            raise
-        raise UserError("a study needs Optuna: pip install -e '.[study]'") from error
+    from fashion_lightning.command_line import build_study  # which needs an extra
+
     return build_study.study
 
 

@@ -58,7 +58,7 @@ class Settings:
 
 
 def resolve(job: str, args: list[str] | None) -> Settings:
-    """Settings of fit, test or predict from `args` (default: the command line). Raises UserError if any is wrong."""
+    """Settings of a command from `args` (default: the command line). Raises UserError if any is wrong."""
     args = sys.argv[1:] if args is None else args
     parser = _make_parser(job)
     if "--help_all" in args:
@@ -69,7 +69,7 @@ def resolve(job: str, args: list[str] | None) -> Settings:
     checkpoint, run = starting.find(job, config, root)
     of_run = ["--config", str(run.config)] if run and run.config.is_file() else []
     of_checkpoint = starting.flags_of_evaluation(checkpoint) if checkpoint and job != "fit" else []
-    before = checkpoint.part(*starting.RECORDED) if checkpoint else {}
+    before = checkpoint.recorded if checkpoint else {}
     if of_run or of_checkpoint:
         kept = _parse_kept(parser, of_run, of_checkpoint, config.ckpt_path)
         before = yaml.safe_load(_yaml(parser, kept)) if of_run else before
@@ -118,6 +118,11 @@ def _make_parser(job: str) -> LightningArgumentParser:
         parser.add_argument("--out", type=str | None, default=None, help="File for programs: .csv or .json.")
         parser.add_argument("--sheet", type=str | None, default=None, help="PNG with what the network gets.")
         parser.add_argument("--overwrite", action="store_true", help="Replace existing files of --out and --sheet.")
+    if job == "export":
+        parser.add_argument("file", nargs="?", type=str | None, default=None, help="The ONNX file to write.")
+        parser.add_argument("--overwrite", action="store_true", help="Replace an existing file.")
+    if job == "demo":
+        parser.add_argument("--port", type=int, default=8000, help="Of the page's address; 0 for any that is free.")
     return parser
 
 

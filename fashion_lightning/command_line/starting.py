@@ -12,7 +12,7 @@ import fashion_lightning
 from fashion_lightning import augmentation, networks, schedules
 from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.errors import CheckpointError, UserError
-from fashion_lightning.storage.checkpoints import TRAINING_STATE, Checkpoint, read
+from fashion_lightning.storage.checkpoints import RECORDED, TRAINING_STATE, Checkpoint, read
 from fashion_lightning.storage.run_folders import Run, find_checkpoint, newest_run, run_of
 
 # Where classes are looked for by name.
@@ -22,8 +22,6 @@ OF_EVALUATION = ("model.network", "model.mirror_at_test", "data.val_fraction", "
 NOT_COMPARED = ("data.seed", "trainer.default_root_dir")  # the first is linked to seed_everything
 # Of a run that is resumed: its optimiser state, or its best validation accuracy, would be of something else.
 FIXED = ("--model.optimizer", "--model.lr_scheduler", "--model.mirror_at_test")
-
-RECORDED = ("callbacks", "RunRecord", "settings")  # where checkpoints of a run hold its settings as plain values
 
 
 def find(job: str, config: Namespace, root: Path) -> tuple[Checkpoint | None, Run | None]:
@@ -61,7 +59,7 @@ def check_resume(checkpoint: Checkpoint | None, changed: tuple[str, ...]) -> Non
         return
     if not checkpoint.content.keys() >= TRAINING_STATE:
         raise UserError(f"{checkpoint.path} holds weights but no training state: expected a checkpoint of a fit")
-    if not checkpoint.part(*RECORDED) and not run_of(checkpoint.path):
+    if not checkpoint.recorded and not run_of(checkpoint.path):
         unknown = f"{checkpoint.path} does not say with which settings it was trained"
         warnings.warn(f"{unknown}: make sure that the flags are the same", stacklevel=2)
     for line in changed:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -104,24 +104,33 @@ def _files(path: str, problems: list[tuple[str, str]]) -> list[Path]:
 
 
 def opened(path: Path) -> Image.Image:
+    """The picture of a file, as `read` gives it."""
+    try:
+        # Not by its name: Pillow 13 would map a rotated TIFF to memory with width and height exchanged.
+        with open(path, "rb") as stream:
+            return read(stream, str(path))
+    except OSError as error:
+        raise PictureError(f"cannot be read: {error.strerror}") from error
+
+
+def read(stream: BinaryIO, name: str) -> Image.Image:
     """The picture, upright and reduced to MAX_SIDE, in mode RGB, or RGBA where it has transparency.
 
     Of an animation or several pages, the first. Raises PictureError. Warns of what Pillow finds odd, as in metadata.
     """
     with _unlimited() as odd:
         try:
-            # Not by its name: Pillow 13 would map a rotated TIFF to memory with width and height exchanged.
-            with open(path, "rb") as stream, Image.open(stream) as image:
+            with Image.open(stream) as image:
                 picture = _reduced(image)
         except PictureError:
             raise
         except UnidentifiedImageError as error:
-            raise PictureError("not a picture" if path.stat().st_size else "the file is empty") from error
+            raise PictureError("not a picture" if stream.seek(0, os.SEEK_END) else "the file is empty") from error
         except Exception as error:  # Pillow's readers of formats raise anything on damaged files
             text = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise PictureError(f"cannot be read: {' '.join(text.split())}") from error
     for text in dict.fromkeys(" ".join(str(warning.message).split()) for warning in odd):
-        warnings.warn(f"{path}: {text}", stacklevel=2)
+        warnings.warn(f"{name}: {text}", stacklevel=2)
     return picture
 
 

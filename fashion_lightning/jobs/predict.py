@@ -101,6 +101,16 @@ class Predict:
             raise SystemExit(1)
 
 
+def described(logits: Tensor, temperature: float, garments: Sequence[photographs.Garment]) -> list[dict[str, Any]]:
+    """Of logits (N, classes) of garments, rows of `top`, the likeliest classes, and `uncertain`."""
+    rows, likeliest = [], (logits.float() / temperature).softmax(1).topk(TOP)
+    for garment, values, classes in zip(garments, *(best.tolist() for best in likeliest), strict=True):
+        top = [{"class": CLASSES[c], "probability": p} for c, p in zip(classes, values, strict=True)]
+        reasons = {"classes": values[0] < UNCERTAIN_BELOW, "garment": garment.is_faint}
+        rows.append({"top": top, "uncertain": ", ".join(reason for reason, holds in reasons.items() if holds)})
+    return rows
+
+
 class _Stream(pl.Callback):
     """Gives the Trainer batches of pictures, and makes rows of what it predicts; holds few pictures at a time."""
 
@@ -142,13 +152,10 @@ class _Stream(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
         """`outputs` are logits (B, classes)."""
-        likeliest = (outputs.float() / self._temperature).softmax(1).topk(TOP)
-        for values, classes in zip(*(best.tolist() for best in likeliest), strict=True):
-            file, garment, picture = self._waiting.popleft()
-            top = [{"class": CLASSES[c], "probability": p} for c, p in zip(classes, values, strict=True)]
-            reasons = {"classes": values[0] < UNCERTAIN_BELOW, "garment": garment.is_faint}
-            uncertain = ", ".join(reason for reason, holds in reasons.items() if holds)
-            self.rows.append({"file": str(file), "top": top, "uncertain": uncertain})
+        predicted = [self._waiting.popleft() for _ in outputs]
+        found = described(outputs, self._temperature, [garment for _, garment, _ in predicted])
+        for (file, garment, picture), row in zip(predicted, found, strict=True):
+            self.rows.append({"file": str(file), **row})
             if picture:
                 self._page.append(sheet.Shown(picture, garment, self.rows[-1]))
             if len(self._page) == sheet.PICTURES:

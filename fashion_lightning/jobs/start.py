@@ -11,7 +11,8 @@ from fashion_lightning.storage.run_folders import Run
 # Where and how an evaluation is done makes no difference but to last bits; that the data are the same is checked.
 PLACES = tuple(f"--trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy"))
 PLACES += ("--data.data_dir", "--data.eval_batch_size")
-OF_LOGITS = ("--model.network", "--model.mirror_at_test", "--trainer.precision")
+OF_NETWORK = ("--model.network", "--model.mirror_at_test")
+OF_LOGITS = (*OF_NETWORK, "--trainer.precision")
 
 
 @dataclass(frozen=True)

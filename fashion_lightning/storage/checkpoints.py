@@ -18,6 +18,8 @@ from fashion_lightning.storage.whole_files import replacing
 # What resuming needs beside the weights.
 TRAINING_STATE = {"optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "made_with"}
 
+RECORDED = ("callbacks", "RunRecord", "settings")  # where checkpoints of a run hold its settings
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -38,6 +40,11 @@ class Checkpoint:
         for key in keys:
             found = found.get(key) if isinstance(found, dict) else None
         return found if isinstance(found, dict) else {}
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """Settings of the run that wrote it, as plain values; empty if it has none."""
+        return self.part(*RECORDED)
 
     def load_into(self, model: torch.nn.Module) -> None:
         """Loads the weights. Raises CheckpointError if they are not of this model."""
