@@ -1,5 +1,6 @@
-"""benchmarks/fit_speed.py: the command that the README names, on the real data, with all its contestants."""
+"""benchmarks/fit_speed.py, exported.py: the commands that the README names."""
 
+import os
 import re
 import subprocess
 import sys
@@ -18,3 +19,12 @@ def test_one_epoch_of_every_contestant(real_data):
     accuracies = {row[0]: float(row[-1].rstrip("%")) for row in rows if row[-1].endswith("%")}
     assert set(fit_speed.MODULES) <= set(accuracies)
     assert all(80 < accuracy < 95 for accuracy in accuracies.values())
+
+
+@pytest.mark.slow
+def test_the_exported_network_is_timed(wardrobe):
+    command = [sys.executable, "-m", "benchmarks.exported", "--runs", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    assert re.search(r"^ +1 +1 +[\d.]+ ms +[\d.]+ ms +[\d.]+ +[\d,]+$", printed, re.M)
+    assert re.search(r"^demo, to its page: median [\d.]+ s of [\d.]+$", printed, re.M)

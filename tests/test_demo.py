@@ -9,15 +9,18 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from fashion_lightning import demo, predict
 from fashion_lightning.data import photographs, pictures
+from fashion_lightning.jobs import demo as job
 
 BINARY = {"Content-Type": "application/octet-stream"}
 
@@ -94,6 +97,7 @@ def test_it_answers_as_predict_does_and_to_nobody_else(wardrobe):
             (403, "POST", "/predict", {"Content-Type": "text/plain"}),
             (403, "POST", "/predict", {"Content-Type": "multipart/form-data; boundary=x"}),
             (413, "POST", "/predict", {**BINARY, "Content-Length": str(21 * 2**20)}),
+            (413, "POST", "/predict", {**BINARY, "Content-Length": "9" * 5000}),
             (411, "POST", "/predict", {**BINARY, "Content-Length": "-1"}),
             (404, "GET", "/../../etc/passwd", {}),
             (404, "GET", "/demo.html", {}),
@@ -104,9 +108,16 @@ def test_it_answers_as_predict_does_and_to_nobody_else(wardrobe):
         with socket.socket() as other, pytest.raises(OSError, match="refused"):
             other.connect(("127.0.0.2", port))  # it listens at one address only
         with socket.create_connection(("127.0.0.1", port)) as left:  # a client that goes away is no error
-            left.sendall(f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n".encode())
+            left.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # and resets its connection
+            left.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode() * 20)
         assert asked(port, "GET", "/", {})[0] == 200
     assert sorted(Path().rglob("*")) == before
+
+
+def test_browsers_leave_out_the_usual_port():
+    hosts = job._Server.hosts.func
+    assert hosts(SimpleNamespace(server_port=80)) >= {"127.0.0.1", "localhost"}
+    assert hosts(SimpleNamespace(server_port=8000)) == {"127.0.0.1:8000", "localhost:8000"}
 
 
 @pytest.mark.parametrize(

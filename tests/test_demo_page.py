@@ -52,12 +52,12 @@ def test_pictures_and_drawings_get_the_answer_of_predict(wardrobe, page):
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: requested.append(request.url))
+    # Listened for from the beginning, since a browser that is not told would show a window.
+    page.on("filechooser", lambda chooser: chooser.set_files("photograph.jpg"))
     with served() as port:
         page.goto(f"http://127.0.0.1:{port}")
         page.keyboard.press("Tab")
-        with page.expect_file_chooser() as chooser:
-            page.keyboard.press("Enter")
-        chooser.value.set_files("photograph.jpg")
+        page.keyboard.press("Enter")
         check_answer(page, "photograph.jpg")
         left = float(page.locator("#box").evaluate("box => box.style.left").removesuffix("%"))
         garment = photographs.prepare(pictures.opened(Path("photograph.jpg")))
@@ -80,6 +80,10 @@ def test_pictures_and_drawings_get_the_answer_of_predict(wardrobe, page):
         painted(page, "#drawing").save("drawing.png")
         check_answer(page, "drawing.png")
         page.get_by_text("Clear").click()
+        page.mouse.move(place["x"] - 20, place["y"] + 100)  # begins elsewhere
+        page.mouse.down()
+        page.mouse.move(place["x"] + 200, place["y"] + 100, steps=5)
+        page.mouse.up()
         assert painted(page, "#drawing").convert("L").getextrema() == (255, 255)
 
         # One answer overtakes another: that of the picture given last counts.

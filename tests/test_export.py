@@ -102,6 +102,7 @@ def test_it_serves_programs_without_pytorch_and_says_what_it_is(wardrobe, capsys
     [code] = re.findall(r"```python\n(.*?)```", CARD.read_text(), re.S)
     shutil.copy("wardrobe/0.png", FILE.parent / "garment.png")
     [row] = predict.main(["wardrobe/0.png"])
+    assert code.replace('"model.onnx"', f'"{FILE}"') in (ROOT / "docs" / "exporting.md").read_text()
     command = [sys.executable, "-c", f"import sys; sys.modules['torch'] = None\n{code}"]
     process = subprocess.run(command, cwd=FILE.parent, capture_output=True, text=True, check=True, env=os.environ)
     assert process.stdout == f"{row['top'][0]['class']}\n"
@@ -118,8 +119,8 @@ def test_the_card_is_as_hubs_read_it(wardrobe, tiny_data):
     assert place(FILE.with_name("other.onnx")) == FILE.with_name("other.md")  # that is the card of another file
     _, head, text = CARD.read_text().split("---\n", 2)
     about = yaml.safe_load(head)
-    assert (about["license"], about["pipeline_tag"]) == ("mit", "image-classification")
-    assert "datasets" not in about  # since these are not the published ones
+    assert about["pipeline_tag"] == "image-classification"
+    assert not {"datasets", "license", "model-index"} & about.keys()  # since these are not the published ones
     assert "their licence is not known here" in text
     data = FashionMNISTDataModule(tiny_data, verify=False)
     data.setup()
@@ -133,7 +134,10 @@ def test_the_card_is_as_hubs_read_it(wardrobe, tiny_data):
     assert "Exported with" not in text
     export.main([str(FILE), "--overwrite", "--model.mirror_at_test", "true"])
     assert "Exported with --model.mirror_at_test: true, in the run: false." in CARD.read_text()
-    assert card("m.onnx", b"", ABOUT, 0.0).count("zalando-datasets/fashion_mnist") == 2
+    about = yaml.safe_load(card("m.onnx", b"", ABOUT, 0.0).split("---\n")[1])
+    assert (about["license"], about["datasets"]) == ("mit", ["zalando-datasets/fashion_mnist"])
+    [model] = about["model-index"]
+    assert model["results"][0]["metrics"] == [{"type": "accuracy", "value": 0.5}]
 
 
 def test_the_same_bytes_twice_and_nothing_at_home(wardrobe, tmp_path):
@@ -162,7 +166,7 @@ def test_what_is_there_is_not_lost(wardrobe, monkeypatch, capsys):
     line = refused(["model.onnx", "--overwrite"], capsys, 1)
     assert re.match(r"error: model\.onnx is not written: .* in 203 of 203 labels and up to .* in probabilities", line)
     assert (Path("model.onnx").read_bytes(), Path("model.md").read_bytes()) == before
-    Path("other.md").write_text("a text")
+    Path("other.md").mkdir()
     assert refused(["other.onnx"], capsys).startswith("error: MODEL.onnx: expected a place for its card, but README.md")
 
 
@@ -190,6 +194,11 @@ def test_neither_a_probability_nor_a_label_may_differ(at, got, problem):
     [
         ("return logits if logits.sum() > 0 else -logits", "Could not guard on data-dependent expression"),
         ("return logits if images.shape[0] == 2 else -logits", "Constraints violated"),
+        ("return logits + torch.linalg.svdvals(images[0]).sum() * 0", "expected steps that ONNX has"),
+        (
+            "return logits + torch.conv2d(images.double(), torch.ones(1, 1, 28, 28).double())[0, 0, 0].float()",
+            "ONNX Runtime",
+        ),
     ],
 )
 def test_a_network_that_cannot_be_exported_is_one_line(body, problem, tiny_args, monkeypatch, tmp_path, capsys):
@@ -212,6 +221,30 @@ def test_a_network_that_cannot_be_exported_is_one_line(body, problem, tiny_args,
     assert line.startswith("error: --model.network: Odd cannot be exported: ")
     assert problem in line
     assert not Path("model.onnx").exists()
+
+
+def test_a_branch_has_no_paths_either():
+    class Branching(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(784, 10)
+
+        def forward(self, images):
+            logits = self.layer(images.flatten(1))
+            return torch.cond(logits.sum() > 0, lambda x: x.sin(), lambda x: x.cos(), (logits,))
+
+    module = job.Probabilities(FashionClassifier(Branching()), 1.0)
+    content = job.with_metadata(job.exported(module), ABOUT)
+    assert str(ROOT).encode() not in content
+    assert job.by_onnxruntime(content, torch.zeros(3, 28, 28, dtype=torch.uint8)).shape == (3, 10)
+
+
+def test_what_results_lack_is_not_said(wardrobe):
+    path = Path("lightning_logs/version_0/results.json")
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({name: found[name] for name in ("val", "test")}))
+    export.main([str(FILE)])
+    assert "With fashion_lightning.\n" in CARD.read_text()
 
 
 def test_bad_names_and_missing_packages_are_said_first(wardrobe, monkeypatch, capsys):

@@ -9,7 +9,7 @@ import pytest
 
 from fashion_lightning import fit
 
-JOBS = ("fit", "test", "predict", "runs", "verify")
+JOBS = ("fit", "test", "predict", "runs", "study", "verify", "export", "demo")
 
 
 @pytest.mark.parametrize("job", JOBS)

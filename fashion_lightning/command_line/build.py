@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pytorch_lightning as pl
@@ -131,7 +132,9 @@ def export(settings: Settings) -> "Export":
     if settings.start.checkpoint:
         made.data.trained_with = settings.start.checkpoint.part(type(made.data).__qualname__)
     _load(made.data, trainer)
-    return Export(made.model, made.data, settings.start, out, card)
+    # The file is in float32, whatever the precision.
+    departures = tuple(line for line in settings.start.departures if not line.startswith("--trainer.precision"))
+    return Export(made.model, made.data, replace(settings.start, departures=departures), out, card)
 
 
 def demo(settings: Settings) -> Demo:

@@ -17,16 +17,16 @@ from typing import Any
 from fashion_lightning.command_line.messages import explain
 from fashion_lightning.errors import OF_SETTINGS, UserError, WorkError, reported
 
-CHECKPOINT = """\
-  --ckpt_path best|last|run:N|PATH   the checkpoint: of the newest run, of run N, or a file
-"""
 FLAGS = """\
+  --ckpt_path best|last|run:N|PATH   the checkpoint: of the newest run, of run N, or a file
   --data.data_dir FOLDER             where the four files of Fashion-MNIST are, or are downloaded to
   --trainer.accelerator auto|cpu|gpu|mps
   --trainer.default_root_dir FOLDER  what holds lightning_logs and studies, if not the current folder
   --config FILE                      settings from a YAML file; of files and flags, the last one wins
   --print_config                     prints all settings as YAML and stops
   --help_all, --version              every flag with its default; the version"""
+# Those of them that a command does not look at.
+NOT_OF = {"study": "--ckpt_path", "export": "--trainer.accelerator", "demo": "--data.data_dir"}
 # What a command needs beside the dependencies of all, by extras of the same name.
 EXTRAS = {"study": ("optuna",), "export": ("onnx", "onnxscript", "onnxruntime")}
 # Warnings of a correct run, each with the reason why it is harmless.
@@ -55,7 +55,8 @@ def answer_help(page: str, args: list[str] | None) -> None:
 
 def run(job: str, page: str, args: list[str] | None) -> Any:
     """The result of the job of this name, done as `args` (default: the command line) say."""
-    answer_help(page + CHECKPOINT * (job != "study") + FLAGS, args)
+    flags = [line for line in FLAGS.splitlines() if job not in NOT_OF or NOT_OF[job] not in line]
+    answer_help("\n".join([page.rstrip(), *flags]), args)
     with reported():
         _check_extra(job)
         from lightning_fabric.utilities.exceptions import MisconfigurationException

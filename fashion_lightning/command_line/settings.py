@@ -1,4 +1,4 @@
-"""Settings of fit, test and predict: their flags, YAML files, and the run that they start from. Makes no objects.
+"""Settings of a command: its flags, YAML files, and the run that they start from. Makes no objects.
 
 The assignment's numbers are defaults of the classes that the flags configure; the Trainer's are in `TRAINER_DEFAULTS`.
 """

@@ -7,12 +7,15 @@ import http.server
 import io
 import json
 import re
+import signal
+import socketserver
 import sys
 import threading
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -21,15 +24,17 @@ from pytorch_lightning.plugins import Precision
 from fashion_lightning.classifier import FashionClassifier
 from fashion_lightning.data import photographs, pictures
 from fashion_lightning.data.module import normalize
-from fashion_lightning.errors import UserError
+from fashion_lightning.errors import Stopped, UserError
 from fashion_lightning.jobs.predict import described
 from fashion_lightning.jobs.start import Start
+from fashion_lightning.training.stopping import SIGNALS
 
 ADDRESS = "127.0.0.1"
-NAMES = (ADDRESS, "localhost")  # by which the page may be asked for: others are of pages elsewhere
-PICTURE = "application/octet-stream"  # of which a page elsewhere may send none without asking first
+NAMES = (ADDRESS, "localhost")  # in the header Host: another name may be that of a foreign page
+PICTURE = "application/octet-stream"  # a foreign page needs a CORS preflight to send this type
 MAX_BYTES = 20 * 2**20  # of a picture
 SECONDS_TO_WAIT = 30  # for the next bytes of a connection
+HTTP_PORT = 80
 PAGE = Path(__file__).with_name("demo.html")
 
 
@@ -42,11 +47,13 @@ class Demo:
     port: int  # 0 for any that is free
 
     def run(self) -> None:
-        """Until it is interrupted."""
+        """Until a signal raises Stopped."""
         self.start.load_into(self.model)
         self.model.to(self.device).eval()
         torch.set_num_threads(1)  # beside other work, two threads would wait for each other
         self.start.print()
+        for signum in SIGNALS:  # also where a shell has made a process in the background ignore one
+            signal.signal(signum, _stop)
         with _bound(self) as server:
             print(f"page        http://{ADDRESS}:{server.server_port}, until Ctrl-C")
             server.serve_forever()
@@ -60,6 +67,10 @@ class Demo:
             logits = self.model(self.precision.convert_input(images))
         [row] = described(logits, self.start.temperature or 1.0, [garment])
         return {**row, "box": garment.box, "image": base64.b64encode(garment.image.numpy().tobytes()).decode()}
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise Stopped(f"stopped by {signal.Signals(signum).name}", 128 + signum)
 
 
 def _bound(demo: Demo) -> "_Server":
@@ -80,17 +91,23 @@ class _Server(http.server.ThreadingHTTPServer):
         super().__init__((ADDRESS, demo.port), _Handler)
         self.demo, self.lock = demo, threading.Lock()
 
+    def server_bind(self) -> None:
+        """Without the name of this machine, for which `http.server` may ask the network."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = ADDRESS, self.server_address[1]
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):  # a page that is closed early is no error
             super().handle_error(request, client_address)
 
     @cached_property
     def hosts(self) -> set[str]:
-        return {f"{name}:{self.server_port}" for name in NAMES}
+        bare = NAMES if self.server_port == HTTP_PORT else ()  # which browsers leave out
+        return {*bare, *(f"{name}:{self.server_port}" for name in NAMES)}
 
     @cached_property
     def page(self) -> bytes:
-        return PAGE.read_bytes()
+        return PAGE.read_bytes().replace(b"\r\n", b"\n")  # as browsers read it for its digests
 
     @cached_property
     def policy(self) -> str:
@@ -132,7 +149,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()):
             return self.send_error(HTTPStatus.LENGTH_REQUIRED)
-        if int(length) > MAX_BYTES:
+        if len(length) > len(str(MAX_BYTES)) or int(length) > MAX_BYTES:
             return self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         content = self.rfile.read(int(length))
         try:

@@ -5,12 +5,12 @@ import io
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx_ir
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ from fashion_lightning.reports.model_card import About
 from fashion_lightning.reports.results import standard_error
 from fashion_lightning.storage.whole_files import replacing
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before it is imported, since it would begin then
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # telemetry starts at the import
 import onnxruntime
 
 INPUT, OUTPUT = "images", "probabilities"
@@ -57,16 +57,18 @@ class Export:
         self.start.load_into(self.model)
         self.start.print()
         module = Probabilities(self.model, self.start.temperature or 1.0)
-        model, split = exported(module), self.data.splits["test"]
+        program, split = exported(module), self.data.splits["test"]
         images = split.images.squeeze(1)
         expected = by_torch(module, images)
         about = self._about(expected.argmax(1) == split.labels, split)
-        content = with_metadata(model, about)
-        difference = self._difference(expected, by_onnxruntime(content, images))
+        content = with_metadata(program, about)
+        with _explained(module, "expected what ONNX Runtime can do"):
+            got = by_onnxruntime(content, images)
+        difference = self._difference(expected, got)
+        with replacing(self.card) as stream:  # first: if the disk is full now, nothing is in the way of another try
+            stream.write(model_card.card(self.out.name, content, about, difference).encode())
         with replacing(self.out) as stream:
             stream.write(content)
-        with replacing(self.card) as stream:
-            stream.write(model_card.card(self.out.name, content, about, difference).encode())
         self._print(about, len(content), difference)
         test = {"accuracy": about.accuracy, "images": about.images}
         return {"file": str(self.out), "card": str(self.card), "max_difference": difference, "test": test}
@@ -81,7 +83,7 @@ class Export:
             is_published=self.data.verify,
             accuracy=is_right.double().mean().item(),
             images=len(split),
-            of_class={name: is_right[split.labels == c].double().mean().item() for c, name in enumerate(CLASSES)},
+            of_class={CLASSES[c]: is_right[split.labels == c].double().mean().item() for c in split.labels.unique()},
             settings=checkpoint.recorded if checkpoint else {},
             departures=tuple(line for line in self.start.departures if line.startswith(OF_NETWORK)),
             run=run.folder.name if run else None,
@@ -105,44 +107,56 @@ class Export:
         return difference
 
 
-def exported(module: Probabilities) -> onnx_ir.Model:
+@torch.no_grad()
+def exported(module: Probabilities) -> torch.onnx.ONNXProgram:
     """Raises UserError if the network cannot be exported for any number of images."""
     images = torch.zeros(2, *IMAGE_SIZE, dtype=torch.uint8)  # of one image, N would be taken for 1
     shapes = {INPUT: {0: torch.export.Dim("N")}}
-    try:
-        with _quiet():
-            # First by itself: the exporter would try again in another way, which may take N for 2.
+    options: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "verbose": False}
+    with _without_graphs():
+        # First by itself: the exporter would try again in another way, which may take N for 2.
+        with _explained(module, "expected steps that depend neither on values nor on the number of images"):
             program = torch.export.export(module, (images,), dynamic_shapes=shapes, strict=False)
-            options: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "verbose": False}
+        with _explained(module, "expected steps that ONNX has"):
             made = torch.onnx.export(program, (images,), dynamic_shapes=shapes, **options)
-    except Exception as error:  # of a user's network it may be any
-        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        expected = "expected steps that depend neither on values nor on the number of images"
-        raise UserError(
-            f"--model.network: {type(module.model.network).__name__} cannot be exported: {expected}: {line}"
-        ) from error
     assert made is not None  # without a file to write
-    return made.model
+    return made
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _explained(module: Probabilities, expected: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of a user's network it may be any
+        cause: BaseException = error
+        while cause.__cause__:
+            cause = cause.__cause__
+        line = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+        name = type(module.model.network).__name__
+        raise UserError(f"--model.network: {name} cannot be exported: {expected}: {line}") from error
+
+
+@contextlib.contextmanager
+def _without_graphs() -> Iterator[None]:
     """Of what cannot be exported, torch prints the whole graph beside its error."""
+    printed = io.StringIO()
     logging.disable()
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(printed):
             yield
     finally:
         logging.disable(logging.NOTSET)
+    sys.stderr.write(printed.getvalue())  # warnings, where it was exported
 
 
-def with_metadata(model: onnx_ir.Model, about: About) -> bytes:
+def with_metadata(program: torch.onnx.ONNXProgram, about: About) -> bytes:
     """The content of the file, which has nothing of this machine in it."""
-    graph = model.graph
-    values = [value for node in graph for value in node.outputs]
-    for part in (graph, *graph, *values, *graph.inputs, *graph.initializers.values()):
-        part.metadata_props.clear()  # the exporter's notes have paths of source files
-        part.doc_string = None
+    model = program.model
+    for graph in model.graphs():  # also those of branches
+        values = [value for node in graph for value in node.outputs]
+        for part in (graph, *graph, *values, *graph.inputs, *graph.initializers.values()):
+            part.metadata_props.clear()  # the exporter's notes have paths of source files
+            part.doc_string = None
     found = about.results
     known = {
         "class_names": json.dumps(CLASSES),
@@ -156,11 +170,11 @@ def with_metadata(model: onnx_ir.Model, about: About) -> bytes:
         "test_accuracy": about.accuracy,
         "test_images": about.images,
         "git_commit": found.get("git_commit"),
-        "versions": json.dumps(found["versions"]) if found else None,
+        "versions": json.dumps(found["versions"]) if "versions" in found else None,
     }
     model.metadata_props.clear()
     model.metadata_props.update({name: str(value) for name, value in known.items() if value is not None})
-    return onnx_ir.to_proto(model).SerializeToString(deterministic=True)
+    return program.model_proto.SerializeToString(deterministic=True)
 
 
 @torch.inference_mode()

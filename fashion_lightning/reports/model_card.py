@@ -17,14 +17,14 @@ MARK = "fashion_lightning"  # a tag, by which a card is known as one
 DIGEST = "SHA-256 of `{file}`:"
 
 TEXT = """\
-# {network} for Fashion-MNIST
+# {network} for {name}
 
 An image classifier with {parameters:,} parameters for ten kinds of garments, as an ONNX file that needs no PyTorch.
 
 ## Use
 
 ```python
-import json, numpy, onnxruntime  # set ORT_DISABLE_TELEMETRY=1 before, or it reports its use to its maker
+import json, numpy, onnxruntime
 from PIL import Image
 
 session = onnxruntime.InferenceSession("{file}")
@@ -33,10 +33,12 @@ images = numpy.asarray(Image.open("garment.png").convert("L").resize((28, 28)))[
 print(json.loads(session.get_modelmeta().custom_metadata_map["class_names"])[probabilities[0].argmax()])
 ```
 
+It needs `pip install onnxruntime pillow`. Set `ORT_DISABLE_TELEMETRY=1` before, or ONNX Runtime sends telemetry.
+
 - Input `images`: uint8 (N, 28, 28), any N. Grey images like those of Fashion-MNIST: one garment, light on black, that
   fills the image. Normalisation is part of the network. A photograph has to be cropped and inverted first, which
   `python -m fashion_lightning.predict` does.
-- Output `probabilities`: float32 (N, 10), in this order: {classes}. {temperature}
+- Output `probabilities`: float32 (N, 10), computed in float32, in this order: {classes}. {temperature}
 - The metadata of the file have the class names, accuracies, and where the network comes from.
 
 ## Accuracy
@@ -45,8 +47,8 @@ print(json.loads(session.get_modelmeta().custom_metadata_map["class_names"])[pro
 | --- | --- | --- | --- |
 {accuracies}
 
-The standard error is that of a proportion: how far the accuracy on other images of the same kind may be. The network
-was chosen without the test images. By class, on the test images:
+The standard error is that of a proportion: with other images of the same kind, about two thirds of accuracies would be
+within one of it. By class, on the test images:
 
 | class | accuracy |
 | --- | --- |
@@ -60,9 +62,8 @@ On the {images:,} test images, ONNX Runtime gives the labels of PyTorch, and pro
 
 ## Limits
 
-It knows ten kinds of garments, and gives one of them for any image. It was trained on product pictures of one garment
-each, without people and background. Shirts, T-shirts, pullovers and coats are often taken for one another: see the
-accuracies by class. It is a small network for teaching and for comparisons, not for decisions about people.
+It knows ten kinds of garments, and gives one of them for any image.{limits} It is a small network for teaching and for
+comparisons, not for decisions about people.
 
 ## Licence and data
 
@@ -70,6 +71,10 @@ accuracies by class. It is a small network for teaching and for comparisons, not
 
 {digest}
 """
+LIMITS = (
+    " It was trained on product pictures of one garment each, without people and background. Shirts, T-shirts, "
+    "pullovers and coats are often taken for one another: see the accuracies by class."
+)
 PUBLISHED = """\
 The weights are under the licence above. Fashion-MNIST is by Zalando SE, under the MIT licence: Han Xiao, Kashif Rasul,
 Roland Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms", arXiv 1708.07747,
@@ -102,7 +107,10 @@ def place(model: Path) -> Path | None:
 
 
 def _is_card(path: Path, file: str) -> bool:
-    text = path.read_text(errors="replace") if path.is_file() else ""
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return False
     return text.startswith("---\n") and f"- {MARK}\n" in text and DIGEST.format(file=file) in text
 
 
@@ -114,6 +122,8 @@ def card(file: str, content: bytes, about: About, difference: float) -> str:
     text = TEXT.format(
         file=file,
         network=about.network,
+        name="Fashion-MNIST" if about.is_published else "images like those of Fashion-MNIST",
+        limits=LIMITS if about.is_published else "",
         parameters=about.parameters,
         classes=", ".join(CLASSES),
         temperature=_temperature(about.temperature),
@@ -130,7 +140,8 @@ def card(file: str, content: bytes, about: About, difference: float) -> str:
 
 def _index(about: About) -> dict[str, Any]:
     """What hubs read."""
-    index: dict[str, Any] = {"license": "mit", "library_name": "onnx", "pipeline_tag": "image-classification"}
+    index: dict[str, Any] = {"license": "mit"} if about.is_published else {}
+    index |= {"library_name": "onnx", "pipeline_tag": "image-classification"}
     index["tags"] = ["onnx", "fashion-mnist", "pytorch-lightning", MARK]
     if not about.is_published:
         return index
@@ -155,13 +166,13 @@ def _temperature(temperature: float | None) -> str:
 
 def _training(about: About) -> str:
     if not about.settings:
-        return "Its settings are not known: the checkpoint has none."
+        return "The checkpoint has no record of its settings."
     made, found = ["With fashion_lightning"], about.results
-    if found:
+    if found.keys() >= {"device", "fit_seconds", "git_commit", "versions"}:
         made += [f"on {found['device']}, in {found['fit_seconds']:.0f} s"]
         made += [f"commit {found['git_commit']}"] if found["git_commit"] else []
         made += [f"{name} {version}" for name, version in found["versions"].items()]
-    row = {**training_settings(yaml.safe_dump(about.settings)), "seed": about.settings["seed_everything"]}
+    row = {**training_settings(yaml.safe_dump(about.settings)), "seed": about.settings.get("seed_everything", "null")}
     rows = [f"| {name} | {value} |" for name, value in row.items() if value != "null"]
     differs = ["", f"Exported with {'; '.join(about.departures)}."] if about.departures else []
     return "\n".join([f"{', '.join(made)}.", "", "| setting | value |", "| --- | --- |", *rows, *differs])
