@@ -23,6 +23,7 @@ from fashion_lightning.storage.run_folders import Run
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_every_number_of_them_evaluates_alike(tiny_args, run_module, tmp_path):
     done = run_module("fit", *tiny_args, *TWO)
     assert done.returncode == 0, done.stderr
@@ -161,7 +162,7 @@ def evaluate(trained: Path, data: Path, world_size: int, patch=record_counts) ->
     return statuses, json.loads((trained / "splits.json").read_text()), np.load(trained / "confusion.npy")
 
 
-@pytest.mark.parametrize("images", [*(pytest.param(n, marks=pytest.mark.slow) for n in (199, 200, 203)), 10_000])
+@pytest.mark.parametrize("images", [*(pytest.param(n, marks=pytest.mark.slow) for n in (199, 200, 10_000)), 203])
 def test_evaluation_counts_the_same_for_every_number_of_processes(images, trained, tmp_path):
     data = write_data(tmp_path / "data", test=images)
     _, alone, counts = evaluate(trained, data, 1)
@@ -213,7 +214,8 @@ def test_processes_that_multiprocessing_starts_leave_the_same_run(strategy, numb
     assert table == [line for line in (tmp_path / strategy / "out").read_text().splitlines() if line in table]
 
 
-@pytest.mark.parametrize("strategy", ["ddp_fork", pytest.param("ddp_notebook", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_notebook"])
 def test_a_fork_does_not_wait_for_threads_that_it_does_not_have(strategy, numbered, run_module, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     more = ["--trainer.max_steps", "2", "--trainer.devices", "2", "--trainer.strategy", strategy]
@@ -340,6 +342,7 @@ def test_data_that_fail_in_the_first_process_end_all(numbered, tmp_path):
     assert (tmp_path / "err").read_text() == "error: the disk is gone\n"
 
 
+@pytest.mark.slow
 def test_two_machines_by_torchrun(tiny_args, tmp_path):
     """Two agents, each as on a machine of its own."""
     flags = ["--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp"]
