@@ -15,6 +15,7 @@ from test_demo import photograph, served
 
 from fashion_lightning import predict
 from fashion_lightning.data import photographs, pictures
+from fashion_lightning.jobs import demo as job
 
 __all__ = ["page"]
 pytestmark = test_browser.pytestmark
@@ -67,6 +68,9 @@ def test_pictures_and_drawings_get_the_answer_of_predict(wardrobe, page):
             page.evaluate(event, [name, base64.b64encode(Path(name).read_bytes()).decode()])
             check_answer(page, name)
 
+        Path("large.png").write_bytes(bytes(job.MAX_BYTES + 1))
+        page.set_input_files("#file", "large.png")
+        page.get_by_text("expected 20 MB or less, got 21 MB").wait_for(state="visible")
         page.set_input_files("#file", "text.txt")
         page.get_by_text("not a picture").wait_for(state="visible")
         assert not page.locator("#classes").is_visible()

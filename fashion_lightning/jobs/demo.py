@@ -107,7 +107,8 @@ class _Server(http.server.ThreadingHTTPServer):
 
     @cached_property
     def page(self) -> bytes:
-        return PAGE.read_bytes().replace(b"\r\n", b"\n")  # as browsers read it for its digests
+        page = PAGE.read_bytes().replace(b"\r\n", b"\n")  # as browsers read it for its digests
+        return page.replace(b"MAX_BYTES", b"%d" % MAX_BYTES)
 
     @cached_property
     def policy(self) -> str:

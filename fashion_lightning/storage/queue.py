@@ -93,8 +93,9 @@ class Queue:
                 if name not in known:
                     continue
                 trial_id = self._id(trial.number)
-                others = {other.state for other in trials[name] if other.number != trial.number}
-                if others & {TrialState.COMPLETE, TrialState.RUNNING}:  # two programs have queued it
+                others = {other.state for other in trials.get(name, []) if other.number != trial.number}
+                if REPEATED in trial.user_attrs or others & {TrialState.COMPLETE, TrialState.RUNNING}:
+                    # Two programs have queued it.
                     self._end(trial.number, TrialState.FAIL, attributes={REPEATED: True})
                 elif self._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
                     claim = Claim(known[name], trial.number)
