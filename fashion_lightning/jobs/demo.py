@@ -52,9 +52,9 @@ class Demo:
         self.model.to(self.device).eval()
         torch.set_num_threads(1)  # beside other work, two threads would wait for each other
         self.start.print()
-        for signum in SIGNALS:  # also where a shell has made a process in the background ignore one
-            signal.signal(signum, _stop)
         with _bound(self) as server:
+            for signum in SIGNALS:  # also where a shell has made a process in the background ignore one
+                signal.signal(signum, _stop)
             print(f"page        http://{ADDRESS}:{server.server_port}, until Ctrl-C")
             server.serve_forever()
 
