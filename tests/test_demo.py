@@ -33,7 +33,8 @@ def served():
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=os.environ) as process:
         try:
             yield next(int(m[1]) for line in process.stdout if (m := re.search(r"http://127\.0\.0\.1:(\d+)", line)))
-            process.send_signal(signal.SIGINT)
+            for _ in range(2):  # as `timeout` does
+                process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)
             assert (process.returncode, out, err) == (130, "", "stopped by SIGINT\n")
         finally:

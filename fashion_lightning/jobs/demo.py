@@ -70,6 +70,8 @@ class Demo:
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
+    for other in SIGNALS:  # some programs send one twice
+        signal.signal(other, signal.SIG_IGN)
     raise Stopped(f"stopped by {signal.Signals(signum).name}", 128 + signum)
 
 
