@@ -21,7 +21,7 @@ from fashion_lightning.command_line import build, checks, settings, starting, va
 from fashion_lightning.command_line.messages import explain
 from fashion_lightning.data.pictures import available_memory
 from fashion_lightning.errors import OF_SETTINGS, UserError
-from fashion_lightning.jobs.study import Study, cells_of, queue_of, trials_of
+from fashion_lightning.jobs.study import Study, cells_of, planned, queue_of
 from fashion_lightning.jobs.study_plan import Plan, seconds_of
 from fashion_lightning.reports.differences import BASELINE
 from fashion_lightning.storage.study_folders import SAMPLERS, STUDIES, WINNER, Definition, Search, StudyFolder
@@ -61,9 +61,7 @@ def study(found: settings.Settings) -> Study | Plan:
     definition = _definition(config, made, before, place)
     variables = _variables(config, made[BASELINE].gpus)
     if config.dry_run:
-        cells = [*trials_of(definition), *cells_of(definition)]
-        if definition.search and WINNER not in definition.settings:
-            cells += cells_of(dataclasses.replace(definition, settings={WINNER: ""}))
+        cells = planned(definition)
         if before:
             cells = queue_of(place, definition, storage).states(cells)
         seconds = {name: variant.seconds + start_seconds for name, variant in made.items()}

@@ -66,15 +66,17 @@ class Study:
             except Stopped as stopped:
                 problem = f"stopped by {stopped}; cells in training are saved up to their last checkpoints"
                 raise Stopped(f"{problem}; to resume: {self.again}", stopped.status) from None
-            comparisons = self._report(definition, queue.states(cells), queue.states(trials))
-            everything = queue.states([*trials, *cells])
+            cells, trials = queue.states(cells), queue.states(trials)
+            comparisons = self._report(definition, cells, trials)
             if self.test_winner:
                 with self._exclusive(math.inf):  # other machines wait, and then read what it came to
-                    self._test(self.place.read() or definition, comparisons, queue.states(cells))
-        failed = sum(cell.status == "failed" for cell in everything)
+                    self._test(self.place.read() or definition, comparisons, cells)
+        failed = sum(cell.status == "failed" for cell in [*trials, *cells])
         if failed:
             them = "it" if failed == 1 else "them"
-            raise WorkError(f"{failed} of {len(everything)} cells failed; to train {them} again, add --retry_failed")
+            raise WorkError(
+                f"{failed} of {len(trials) + len(cells)} cells failed; to train {them} again, add --retry_failed"
+            )
         return [dataclasses.asdict(row) for row in comparisons]
 
     @contextlib.contextmanager
@@ -222,3 +224,11 @@ def trials_of(definition: Definition) -> list[Cell]:
     search = definition.search
     names = [f"{TRIAL}{number}" for number in range(search.trials)] if search else []
     return [Cell(name, search.seed, run_folder(name, search.seed)) for name in names if search]
+
+
+def planned(definition: Definition) -> list[Cell]:
+    """All cells, those of a winner that is not known yet included."""
+    cells = [*trials_of(definition), *cells_of(definition)]
+    if definition.search and WINNER not in definition.settings:
+        cells += cells_of(dataclasses.replace(definition, settings={WINNER: ""}))
+    return cells

@@ -108,7 +108,7 @@ class Workers:
         return [worker.claim for worker in self._workers if worker.claim]
 
     def _are_ended(self, cells: Sequence[Cell]) -> bool:
-        return all(cell.status in ("finished", "failed") for cell in self._queue.states(cells))
+        return all(cell.has_ended for cell in self._queue.states(cells))
 
     def _begin(self, worker: Worker, cells: Sequence[Cell]) -> bool:
         """Whether there was a cell to begin."""

@@ -49,7 +49,7 @@ def _left_out(cells: Sequence[Cell]) -> str:
 
 
 def _unfinished(cells: Sequence[Cell]) -> str:
-    count = sum(cell.status in ("waiting", "running") for cell in cells)
+    count = sum(not cell.has_ended for cell in cells)
     return f"{count} of {_count(len(cells), 'cell')} not finished yet" if count else ""
 
 

@@ -18,7 +18,6 @@ from fashion_lightning.storage.cells import Cell
 from fashion_lightning.storage.study_folders import StudyFolder
 
 SECONDS_BETWEEN_DRAWINGS = 0.5
-ENDED = ("finished", "failed")
 
 
 class Progress:
@@ -54,9 +53,9 @@ class Progress:
 
     def print_ended(self, cell: Cell) -> None:
         self._cells[cell.variant, cell.seed] = cell
-        if cell.status not in ENDED:  # another machine has taken it for that of a killed program
+        if not cell.has_ended:  # another machine has taken it for that of a killed program
             return
-        ended = sum(other.status in ENDED for other in self._cells.values())
+        ended = sum(other.has_ended for other in self._cells.values())
         accuracy = f"val {cell.val_accuracy:.2%} " if math.isfinite(cell.val_accuracy) else ""
         result = f"{accuracy}in {cell.fit_seconds:.0f} s" if cell.status == "finished" else f"failed: {cell.reason}"
         line = f"{ended:>{len(str(len(self._cells)))}}/{len(self._cells)}  {cell.variant} seed {cell.seed}  {result}"

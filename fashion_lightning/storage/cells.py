@@ -23,6 +23,10 @@ class Cell:
     device: str = ""
     software: str = ""  # that trained it: commit of this package, and torch
 
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ("finished", "failed")
+
 
 def measured(results: Mapping[str, Any]) -> dict[str, Any]:
     """What a cell takes from the results of its run. Raises KeyError or TypeError if they are not those of a run."""
