@@ -1,7 +1,8 @@
-"""How an epoch's time and memory grow with the images, the threads and the processes; through the same command line.
+"""How an epoch's time and memory grow with images, threads, processes and neighbours; by the same command line.
 
 Command: python -m benchmarks.scaling [--runs N] [--data_dir DIR]
-More images than there are come by repetition. Prints medians over the runs, taken in turn.
+More images than there are come by repetition. Prints medians over the runs, taken in turn; of two fits at once, the
+time of the slower one.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import multiprocessing
 import statistics
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ PROCESSES = {
     "1 process of 2 threads": (["--trainer.devices", "1"], 2),
     "2 processes of 1 thread": (["--trainer.devices", "2", "--trainer.strategy", "ddp"], 1),
 }
+AT_ONCE = "2 fits at once, of 2 threads"
 
 
 def write_repeated(data_dir: str, count: int, folder: Path) -> None:
@@ -46,7 +49,7 @@ def main(runs: int, data_dir: str) -> None:
         return result
 
     by_images: dict[int, list[dict[str, Any]]] = {count: [] for count in IMAGES}
-    by_processes: dict[str, list[dict[str, Any]]] = {name: [] for name in PROCESSES}
+    by_processes: dict[str, list[dict[str, Any]]] = {name: [] for name in [*PROCESSES, AT_ONCE]}
     for _ in range(runs):
         for count, results in by_images.items():
             with tempfile.TemporaryDirectory() as folder:
@@ -58,6 +61,9 @@ def main(runs: int, data_dir: str) -> None:
                 results.append(fit(f"{count:,} images", data, [], {}))
         for name, (flags, threads) in PROCESSES.items():
             by_processes[name].append(fit(name, data_dir, flags, {"OMP_NUM_THREADS": str(threads)}))
+        with ThreadPoolExecutor() as pool:
+            both = [pool.submit(fit, AT_ONCE, data_dir, [], {"OMP_NUM_THREADS": "2"}) for _ in range(2)]
+            by_processes[AT_ONCE].append(max((one.result() for one in both), key=lambda result: result["fit_seconds"]))
 
     def median(results: list[dict[str, Any]], key: str) -> float:
         return statistics.median(result[key] for result in results)

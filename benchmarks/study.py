@@ -16,7 +16,7 @@ from fashion_lightning.command_line.build_study import FIRST, LAST
 from fashion_lightning.jobs import child_process
 
 VARIANTS = {"baseline": [], "smoothing": ["--model.label_smoothing", "0"]}
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def seconds_of(commands: list[list[str]], variables: dict[str, str]) -> float:

@@ -30,7 +30,7 @@ from fashion_lightning.reports.inspection import Inspection
 from fashion_lightning.reports.logits import EvaluationLogits
 from fashion_lightning.reports.sheet import pages
 from fashion_lightning.storage.run_folders import LOGS, Run
-from fashion_lightning.training import checkpointing, determinism, ownership, record, resuming, stopping
+from fashion_lightning.training import checkpointing, determinism, ownership, record, resuming, stopping, turns
 
 if TYPE_CHECKING:
     from fashion_lightning.jobs.export import Export
@@ -68,7 +68,7 @@ def fit(settings: Settings) -> Fit:
     enabled = flags.enable_checkpointing is not False and not flags.fast_dev_run
     checkpoints = checkpointing.Checkpointing(stop, start.checkpoint, enabled)
     logits = EvaluationLogits()
-    ours: list[pl.Callback] = [stop, run_record, logits, Inspection(made.inspect, logits, run_record)]
+    ours: list[pl.Callback] = [turns.Turns(), stop, run_record, logits, Inspection(made.inspect, logits, run_record)]
     ours += [determinism.ExactWherePossible(), stopping.FiniteLoss(), resuming.ExactResume(), checkpoints]
     of_user = any(isinstance(callback, Checkpoint) for callback in _as_list(made.trainer.callbacks))
     trainer = _trainer(
@@ -95,7 +95,7 @@ def test(settings: Settings) -> Test:
     made = _instantiate(settings)
     run = settings.start.run if settings.start.is_best_of_run else None  # its figures are of nothing else
     logits = EvaluationLogits()
-    callbacks = [logits, Inspection(made.inspect, logits, run=run), stopping.SignalStop()]
+    callbacks = [turns.Turns(), logits, Inspection(made.inspect, logits, run=run), stopping.SignalStop()]
     trainer = _trainer(made, callbacks, logger=False, enable_checkpointing=False)
     _check_evaluation(settings, made, trainer)
     if settings.start.checkpoint:

@@ -25,6 +25,7 @@ from fashion_lightning.jobs.study import Study, cells_of, planned, queue_of
 from fashion_lightning.jobs.study_plan import Plan, seconds_of
 from fashion_lightning.reports.differences import BASELINE
 from fashion_lightning.storage.study_folders import SAMPLERS, STUDIES, WINNER, Definition, Search, StudyFolder
+from fashion_lightning.training.turns import WAITING, available_cores
 
 # Before the user's flags: a study needs no pictures of each of its cells.
 FIRST = ("--inspect.figures=false", "--inspect.graph=false", "--inspect.pr_curves=false")
@@ -230,14 +231,15 @@ def _extended(before: Definition, typed: Definition, place: StudyFolder) -> Defi
 
 def _variables(config: Namespace, gpus: list[int]) -> list[dict[str, str]]:
     """Of the environment, for each worker: its threads, and which GPU it has, unless the flags say which ones."""
-    variables = {"OMP_NUM_THREADS": str(config.threads), "OMP_WAIT_POLICY": "PASSIVE"}
-    if not gpus:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        fitting = min(cores / config.threads, available_memory() / BYTES_OF_CELL)
-        return [variables] * (config.workers or max(1, int(fitting)))
-    if gpus != [0]:
-        return [variables] * (config.workers or 1)
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    names = visible or [str(index) for index in range(torch.cuda.device_count())]
-    workers = config.workers or len(names)
-    return [{**variables, "CUDA_VISIBLE_DEVICES": names[worker % len(names)]} for worker in range(workers)]
+    variables = {"OMP_NUM_THREADS": str(config.threads)}
+    if gpus == [0]:
+        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        names = visible or [str(index) for index in range(torch.cuda.device_count())]
+        workers = config.workers or len(names)
+        return [{**variables, "CUDA_VISIBLE_DEVICES": names[worker % len(names)]} for worker in range(workers)]
+    cores = available_cores()
+    fitting = 1 if gpus else max(1, int(min(cores / config.threads, available_memory() / BYTES_OF_CELL)))
+    workers = config.workers or fitting
+    if workers * config.threads > cores and WAITING not in os.environ:
+        variables[WAITING] = "PASSIVE"  # threads that wait for each other leave the cores to others
+    return [variables] * workers

@@ -19,7 +19,6 @@ SHORT += ["--inspect.figures", "false", "--inspect.graph", "false", "--inspect.p
 ONE_PROCESS = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.strategy", "auto"]
 TWO_PROCESSES = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 TIMEOUT_SECONDS = 300
-VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE"}  # or several processes would wait for each other's spinning threads
 
 
 def verify(flags: Sequence[str]) -> dict[str, tuple[list[str], list[str]]]:
@@ -30,7 +29,7 @@ def verify(flags: Sequence[str]) -> dict[str, tuple[list[str], list[str]]]:
 
         def fit(name: str, *more: str) -> subprocess.Popen[bytes]:
             place = ["--resume", "--trainer.default_root_dir", str(Path(root) / name)]
-            process = child_process.start(["fashion_lightning.fit", *SHORT, *flags, *more, *place], VARIABLES)
+            process = child_process.start(["fashion_lightning.fit", *SHORT, *flags, *more, *place], {})
             processes.enter_context(process)  # closes its pipe and waits
             processes.callback(process.kill)
             return process
