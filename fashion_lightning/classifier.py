@@ -37,6 +37,8 @@ class FashionClassifier(pl.LightningModule):
         augmentation: Makes the module that changes training images, float (B, 1, 28, 28), at random.
         label_smoothing: Share of each training target that is spread over all classes.
         mirror_at_test: Whether logits, except in training, are the mean over an image and its mirror image.
+        compile: Whether the network is compiled by `torch.compile` when it is fitted or tested, in place: the names of
+            the weights stay. The first step of each shape of batches waits for the compiler.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class FashionClassifier(pl.LightningModule):
         augmentation: Callable[[], nn.Module] = nn.Identity,
         label_smoothing: float = 0.0,
         mirror_at_test: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -55,7 +58,7 @@ class FashionClassifier(pl.LightningModule):
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.lr: float | None = None  # in place of the optimiser's own, once Lightning's Tuner has found one
         self.augmentation = _made(augmentation)
-        self.label_smoothing, self.mirror_at_test = label_smoothing, mirror_at_test
+        self.label_smoothing, self.mirror_at_test, self.is_compiled = label_smoothing, mirror_at_test, compile
         self.train_metrics, self.val_metrics, self.test_metrics = SplitMetrics(), SplitMetrics(), SplitMetrics()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -106,6 +109,9 @@ class FashionClassifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
 
     def setup(self, stage: str) -> None:
+        if self.is_compiled and stage in ("fit", "test"):
+            # For each shape on its own: what a batch is computed with must not depend on the batches before it.
+            self.network.compile(dynamic=False)
         for metrics in (self.train_metrics, self.val_metrics, self.test_metrics):
             metrics.reset()  # of sums that an exception has left
             if self.trainer.strategy.root_device.type != "mps":  # which has no float64

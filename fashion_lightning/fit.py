@@ -23,6 +23,7 @@ flags that people use
   --model.optimizer CLASS            likewise, of torch.optim; --model.optimizer.lr RATE
   --model.lr_scheduler CLASS         likewise, of torch.optim.lr_scheduler; steps after every batch
   --model.augmentation Augmentation  mirrors, shifts and covers training images
+  --model.compile true               compiles the network first
   --data.val_fraction 0              trains on all images, validates none
   --evaluate_test false              leaves the test set alone, for fashion_lightning.test later
   --inspect.figures false            no figures; likewise graph, pr_curves; --inspect.projector true

@@ -52,19 +52,18 @@ class PatchWhitening(nn.Module):
             raise UserError(f"PatchWhitening.components: expected 1 to 9, got {components}")
         self.filters: Tensor
         self.register_buffer("filters", torch.zeros(2 * components, 1, 3, 3))
-        self._has_looked = False
+        self._is_learned = False
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 2 components, H, W) of images (B, 1, H, W)."""
-        if self.training and not self._has_looked:
-            if not self.filters.any():  # otherwise they were loaded
-                self._learn(images)
-            self._has_looked = True
+        if self.training and not self._is_learned:
+            self._learn(images)
+            self._is_learned = True
         return F.conv2d(images, self.filters, padding=1)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._has_looked = False  # the loaded filters may be those of before the first batch
+        self._is_learned = bool(self.filters.any())  # they may be those of before the first batch
 
     @torch.no_grad()
     def _learn(self, images: Tensor) -> None:

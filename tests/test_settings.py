@@ -330,7 +330,8 @@ def test_a_run_without_a_checkpoint_is_started_from_the_beginning(two_runs):
 def test_the_settings_of_a_run_are_those_that_it_writes(two_runs):
     written = Path("lightning_logs/version_0/config.yaml").read_text().splitlines()
     mark = f"# {MARK}{importlib.metadata.version('fashion_lightning')}"
-    later = [mark, "  match_checkpoint: true", "evaluate_test: true"]  # which version 0.1.0 did not have
+    # Which version 0.1.0 did not have.
+    later = [mark, "  compile: false", "  match_checkpoint: true", "evaluate_test: true"]
     for flags in (["--config", "lightning_logs/version_0/config.yaml"], ["--ckpt_path", "run:0"]):
         settings = resolve("fit", flags)
         assert [line for line in settings.yaml.splitlines() if line not in later] == written

@@ -34,6 +34,7 @@ def check_objects(trainer: pl.Trainer, model: FashionClassifier, data: FashionMN
     _check_intervals(trainer)
     _check_network(trainer, model)
     _check_optimizer(model)
+    _check_compiler(trainer, model)
 
 
 def check_training(trainer: pl.Trainer, model: FashionClassifier, data: FashionMNISTDataModule) -> None:
@@ -79,6 +80,18 @@ def _check_network(trainer: pl.Trainer, model: FashionClassifier) -> None:
     if logits.shape != (2, len(CLASSES)):
         expected = f"logits (B, {len(CLASSES)}) for images (B, 1, 28, 28)"
         raise UserError(f"--model.network: expected {expected}, got {tuple(logits.shape)} for B = 2")
+
+
+def _check_compiler(trainer: pl.Trainer, model: FashionClassifier) -> None:
+    if not model.is_compiled or trainer.strategy.root_device.type != "cpu":
+        return
+    from torch._inductor import cpp_builder, exc  # a second, which others do not wait
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except exc.InvalidCxxCompiler as error:
+        remedy = "install g++, or name another one by the variable CXX"
+        raise UserError(f"--model.compile: expected a C++ compiler, found none: {remedy}") from error
 
 
 def _check_optimizer(model: FashionClassifier) -> None:

@@ -117,6 +117,7 @@ def _output() -> Iterator[None]:
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # a CUDA toolkit without a GPU is no problem
     with warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -116,9 +117,7 @@ class RunRecord(Timer):
         sizes = ", ".join(f"{len(split):,} {name}" for name, split in data_of(trainer).splits.items())
         network = f"{type(pl_module.network).__name__}, {parameters:,} parameters"
         pl_module.print(f"device   {describe_device(trainer)}\ndata     {sizes} images\nnetwork  {network}")
-        pl_module.print(f"run      {self.run.folder if self.run else 'none'}\n")
-        # 60 characters, as are the rows.
-        pl_module.print(f"{'train loss':>19}{'accuracy':>9}{'val loss':>9}{'accuracy':>9}{'lr':>9}{'s':>5}")
+        pl_module.print(f"run      {self.run.folder if self.run else 'none'}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Only now are the settings of a resumed run known to be accepted, and its results no longer those of its end.
@@ -126,9 +125,17 @@ class RunRecord(Timer):
             self.run.results.replace(self.run.previous_results)
         self._write_config(trainer)
         super().on_train_start(trainer, pl_module)
+        self._start, self._has_heading = time.monotonic(), False
+        if not pl_module.is_compiled:
+            self._print_heading(pl_module)
 
-    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        super().on_train_batch_end(trainer, *args, **kwargs)
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if not self._has_heading:
+            pl_module.print(f"compile  {time.monotonic() - self._start:.1f} s, until the first step was done")
+            self._print_heading(pl_module)
         if trainer.global_step == trainer.max_steps:
             trainer.should_stop = True  # without it, a run that ends within an epoch ends without validation
         is_ending = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
@@ -164,6 +171,11 @@ class RunRecord(Timer):
         settings = {"seed": data_of(trainer).seed, **environment(trainer), "config": self.recipe or "default"}
         settings |= {"changes": changes(self.run) if self.run else []}
         return {"fit_seconds": round(seconds, 3), "images_per_second": rate, **counts, **settings}
+
+    def _print_heading(self, pl_module: LightningModule) -> None:
+        """60 characters, as are the rows."""
+        pl_module.print(f"\n{'train loss':>19}{'accuracy':>9}{'val loss':>9}{'accuracy':>9}{'lr':>9}{'s':>5}")
+        self._has_heading = True
 
     def _print(self, row: dict[str, Any], trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = f"epoch {row['epoch']}" + (f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else "")

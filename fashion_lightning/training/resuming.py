@@ -63,7 +63,8 @@ class ExactResume(Callback):
 
 def numerics(trainer: Trainer) -> dict[str, str]:
     """What the last bits of a sum depend on."""
-    return {"torch": str(torch.__version__), "device": describe_device(trainer), "precision": str(trainer.precision)}
+    how = {"precision": str(trainer.precision), "compile": str(getattr(trainer.lightning_module, "is_compiled", False))}
+    return {"torch": str(torch.__version__), "device": describe_device(trainer), **how}
 
 
 def _repeat_epoch_start(trainer: Trainer, pl_module: LightningModule) -> None:
