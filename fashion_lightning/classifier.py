@@ -14,10 +14,14 @@ from torch.nn import functional as F
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ExponentialLR
 
+from fashion_lightning.augmentation import BLACK
 from fashion_lightning.errors import UserError
 from fashion_lightning.networks import FashionCNN
 from fashion_lightning.storage.checkpoints import read
 from fashion_lightning.training.metrics import SplitMetrics, metrics_of
+
+AT_TEST = ("mirror_at_test", "shift_at_test")  # arguments that a checkpoint holds beside the weights
+SHIFTS = ((0, 1), (2, 1), (1, 0), (1, 2))  # of a window in an image with a border of one pixel
 
 
 class FashionClassifier(pl.LightningModule):
@@ -27,7 +31,7 @@ class FashionClassifier(pl.LightningModule):
     every `log_every_n_steps`: `train/loss_step`, the mean over that batch, and `lr`, the learning rate after that step.
     `trainer.test` reports `<split>/loss`, `<split>/accuracy` and `<split>/images`, the number of images evaluated, of
     every split that has a loader, in `trainer.callback_metrics`. Losses are in nats, accuracies in [0, 1].
-    A checkpoint has `mirror_at_test` beside the weights.
+    A checkpoint has `mirror_at_test` and `shift_at_test` beside the weights.
     `trainer.predict` gives logits (B, classes). A network or augmentation itself may be given, in place of its factory.
 
     Args:
@@ -37,6 +41,8 @@ class FashionClassifier(pl.LightningModule):
         augmentation: Makes the module that changes training images, float (B, 1, 28, 28), at random.
         label_smoothing: Share of each training target that is spread over all classes.
         mirror_at_test: Whether logits, except in training, are the mean over an image and its mirror image.
+        shift_at_test: Whether they are also the mean of these and of the mean over the image shifted by a pixel up,
+            down, left and right, with a black border.
         compile: Whether the network is compiled by `torch.compile` when it is fitted or tested, in place: the names of
             the weights stay. The first step of each shape of batches waits for the compiler.
     """
@@ -49,6 +55,7 @@ class FashionClassifier(pl.LightningModule):
         augmentation: Callable[[], nn.Module] = nn.Identity,
         label_smoothing: float = 0.0,
         mirror_at_test: bool = False,
+        shift_at_test: bool = False,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -58,7 +65,8 @@ class FashionClassifier(pl.LightningModule):
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.lr: float | None = None  # in place of the optimiser's own, once Lightning's Tuner has found one
         self.augmentation = _made(augmentation)
-        self.label_smoothing, self.mirror_at_test, self.is_compiled = label_smoothing, mirror_at_test, compile
+        self.label_smoothing, self.is_compiled = label_smoothing, compile
+        self.mirror_at_test, self.shift_at_test = mirror_at_test, shift_at_test
         self.train_metrics, self.val_metrics, self.test_metrics = SplitMetrics(), SplitMetrics(), SplitMetrics()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -77,7 +85,7 @@ class FashionClassifier(pl.LightningModule):
         weights_only: bool | None = None,
         **arguments: Any,
     ) -> "FashionClassifier":
-        """A model made with `arguments`, with the weights and `mirror_at_test` of a checkpoint file, not a URL.
+        """A model made with `arguments`, and what a checkpoint file, not a URL, has of it.
 
         Raises CheckpointError as `checkpoints.read`, and RuntimeError as `load_state_dict`.
         """
@@ -85,19 +93,30 @@ class FashionClassifier(pl.LightningModule):
             raise UserError("weights_only: expected True or None, got False: nothing in a checkpoint is run")
         content = read(Path(checkpoint_path)).content
         model = cls(**arguments)
-        if "mirror_at_test" not in arguments:
-            model.mirror_at_test = content.get("mirror_at_test", model.mirror_at_test)
+        for name in AT_TEST:
+            if name in content and name not in arguments:
+                setattr(model, name, content[name])
         model.load_state_dict(content["state_dict"], strict=strict is not False)
         return model.to(map_location or "cpu")
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = self.network(images)
-        if self.mirror_at_test and not self.training:
-            logits = (logits + self.network(images.flip(-1))) / 2
+        if self.training:
+            return self.network(images)
+        logits = self._mirrored(images)
+        if self.shift_at_test:
+            bordered = F.pad(images, [1] * 4, value=BLACK)
+            height, width = images.shape[2:]
+            # Contiguous, as all batches are: a network that is compiled is so for each layout.
+            windows = [bordered[..., y : y + height, x : x + width].contiguous() for y, x in SHIFTS]
+            logits = (logits + torch.stack([self._mirrored(window) for window in windows]).mean(0)) / 2
         return logits
 
+    def _mirrored(self, images: Tensor) -> Tensor:
+        logits = self.network(images)
+        return (logits + self.network(images.flip(-1))) / 2 if self.mirror_at_test else logits
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["mirror_at_test"] = self.mirror_at_test
+        checkpoint |= {name: getattr(self, name) for name in AT_TEST}
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.network.parameters())

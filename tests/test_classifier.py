@@ -171,6 +171,22 @@ def test_mirror_at_test_is_the_mean_over_both_images():
     torch.testing.assert_close(model.eval()(images), expected)
 
 
+@pytest.mark.parametrize("mirror", [False, True])
+def test_shift_at_test_weighs_the_image_as_much_as_its_four_shifts(mirror):
+    images = torch.rand(6, 1, 28, 28)
+    model, network = FashionClassifier(network=linear, mirror_at_test=mirror, shift_at_test=True), linear()
+    torch.testing.assert_close(model(images), network(images))  # in training
+    up, down, left, right = (torch.full_like(images, -1) for _ in range(4))
+    up[..., :-1, :], down[..., 1:, :] = images[..., 1:, :], images[..., :-1, :]
+    left[..., :-1], right[..., 1:] = images[..., 1:], images[..., :-1]
+
+    def logits(view):
+        return (network(view) + network(view.flip(3))) / 2 if mirror else network(view)
+
+    expected = (4 * logits(images) + sum(map(logits, (up, down, left, right)))) / 8
+    torch.testing.assert_close(model.eval()(images), expected)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of jsonargparse, which the commands silence
 @pytest.mark.parametrize("copied", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy])
 @pytest.mark.parametrize("flags", [None, [], ["--model.optimizer", "SGD", "--model.optimizer.lr", "0.1"]])

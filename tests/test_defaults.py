@@ -294,7 +294,7 @@ def old_run() -> None:
 def test_a_run_is_resumed_with_its_settings_and_another_class_with_its_own(start):
     saved = yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())["model"]
     settings = resolve("fit", start.split())
-    assert yaml.safe_load(settings.yaml)["model"] == {**saved, "compile": False}  # which version 0.1.0 did not have
+    assert yaml.safe_load(settings.yaml)["model"] == {**saved, "shift_at_test": False, "compile": False}
     same = resolve("fit", [*start.split(), "--model.optimizer", "AdamW", "--model.network", "WhitenedCNN"])
     assert (same.yaml, same.start.departures) == (settings.yaml, ())
     other = model(f"{start} --model.network mine.Twelve --model.augmentation mine.FarShift")

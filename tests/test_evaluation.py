@@ -16,7 +16,8 @@ from fashion_lightning.storage.run_folders import Run
 RUN = Run(Path("lightning_logs/version_0"))
 OTHER_FLAGS = [
     *("--model.network", "ResidualCNN", "--model.network.widths", "[4,8]", "--model.mirror_at_test", "true"),
-    *("--model.augmentation", "Augmentation", "--data.split_seed", "1", "--data.val_fraction", "0.4"),
+    *("--model.shift_at_test", "true", "--model.augmentation", "Augmentation"),
+    *("--data.split_seed", "1", "--data.val_fraction", "0.4"),
     *("--trainer.precision", "bf16-mixed", "--trainer.max_epochs", "1"),
 ]
 
@@ -123,10 +124,12 @@ def test_any_network_has_checkpoints_that_can_be_read(network, tiny_args, data_a
     assert test.main([*data_args, *named, "--ckpt_path", copy])["val"]["accuracy"] == results["val"]["accuracy"]
 
 
-def test_weights_loaded_in_a_notebook_mirror_as_in_their_run(tiny_args):
-    fit.main([*tiny_args, *OTHER_FLAGS[4:8], "--trainer.max_epochs", "1"])
-    assert FashionClassifier.load_from_checkpoint(RUN.best).mirror_at_test
-    assert not FashionClassifier.load_from_checkpoint(RUN.best, mirror_at_test=False).mirror_at_test
+@pytest.mark.parametrize("name", ["mirror_at_test", "shift_at_test"])
+def test_weights_loaded_in_a_notebook_see_the_images_as_in_their_run(tiny_args, name):
+    flags = [f"--model.{name}", "true", "--model.augmentation", "Augmentation"]
+    fit.main([*tiny_args, *flags, "--trainer.max_epochs", "1"])
+    assert getattr(FashionClassifier.load_from_checkpoint(RUN.best), name)
+    assert not getattr(FashionClassifier.load_from_checkpoint(RUN.best, **{name: False}), name)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +137,7 @@ def test_weights_loaded_in_a_notebook_mirror_as_in_their_run(tiny_args):
     [
         (["--model.optimizer", "SGD"], "--model.optimizer: SGD, in the run: Adam"),
         (["--model.mirror_at_test", "true"], "--model.mirror_at_test: true, in the run: false"),
+        (["--model.shift_at_test", "true"], "--model.shift_at_test: true, in the run: false"),
     ],
 )
 def test_training_resumes_outside_the_run_with_its_settings_only(flags, changed, tiny_args, capsys):

@@ -38,19 +38,19 @@ def refused(args: list[str], capsys, status: int = 2) -> str:
     return line
 
 
-OTHERS = [(FashionCNN, False), (WhitenedCNN, True), (ResidualCNN, False)]
+OTHERS = [(FashionCNN, False, False), (WhitenedCNN, True, True), (ResidualCNN, False, True)]
 
 
 @pytest.mark.parametrize(
-    ("network", "mirror"),
+    ("network", "mirror", "shift"),
     [
-        *((FashionCNN, True), (WhitenedCNN, False), (ResidualCNN, True)),
+        *((FashionCNN, True, True), (WhitenedCNN, False, False), (ResidualCNN, True, False)),
         *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS),
     ],
 )
-def test_every_network_gives_the_same_probabilities_for_any_number_of_images(network, mirror):
+def test_every_network_gives_the_same_probabilities_for_any_number_of_images(network, mirror, shift):
     torch.manual_seed(0)
-    model = FashionClassifier(network, mirror_at_test=mirror)
+    model = FashionClassifier(network, mirror_at_test=mirror, shift_at_test=shift)
     for name, buffer in model.named_buffers():
         if name.endswith("filters"):  # which training would find
             buffer.normal_()

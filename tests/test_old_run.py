@@ -77,4 +77,4 @@ def test_its_settings_repeat_it(old_run, monkeypatch):
     old, new = ((path / "config.yaml").read_text().splitlines() for path in (old_run, old_run.with_name("version_1")))
     mark, *later = [line for line in new if line not in old]  # which version 0.1.0 did not write
     assert mark.startswith("# fashion_lightning==")
-    assert later == ["  compile: false", "  match_checkpoint: true", "evaluate_test: true"]
+    assert later == ["  shift_at_test: false", "  compile: false", "  match_checkpoint: true", "evaluate_test: true"]

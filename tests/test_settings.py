@@ -16,7 +16,7 @@ from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from fashion_lightning import fit, test
 from fashion_lightning.augmentation import Augmentation
 from fashion_lightning.classifier import FashionClassifier
-from fashion_lightning.command_line.checks import check_objects, check_output, warn_of_mirrors
+from fashion_lightning.command_line.checks import check_objects, check_output, warn_of_views
 from fashion_lightning.command_line.settings import resolve
 from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.errors import UserError
@@ -331,7 +331,7 @@ def test_the_settings_of_a_run_are_those_that_it_writes(two_runs):
     written = Path("lightning_logs/version_0/config.yaml").read_text().splitlines()
     mark = f"# {MARK}{importlib.metadata.version('fashion_lightning')}"
     # Which version 0.1.0 did not have.
-    later = [mark, "  compile: false", "  match_checkpoint: true", "evaluate_test: true"]
+    later = [mark, "  shift_at_test: false", "  compile: false", "  match_checkpoint: true", "evaluate_test: true"]
     for flags in (["--config", "lightning_logs/version_0/config.yaml"], ["--ckpt_path", "run:0"]):
         settings = resolve("fit", flags)
         assert [line for line in settings.yaml.splitlines() if line not in later] == written
@@ -380,6 +380,7 @@ def test_strategies_that_divide_a_network_are_refused(strategy):
 
 
 NOT_TRAINED = "--model.mirror_at_test: .* the network is not trained on mirror images, and loses accuracy"
+NOT_SHIFTED = "--model.shift_at_test: .* the network is not trained on shifted images, and loses accuracy"
 
 
 @pytest.mark.parametrize(
@@ -413,9 +414,17 @@ def test_limits_that_the_data_can_just_meet_are_accepted(tiny_args, flags):
 def test_mirrors_that_are_not_trained_on_are_warned_of(augmentation):
     trainer = Trainer(accelerator="cpu", logger=False)
     with pytest.warns(UserWarning, match=NOT_TRAINED):
-        warn_of_mirrors(trainer, FashionClassifier(augmentation=augmentation, mirror_at_test=True))
+        warn_of_views(trainer, FashionClassifier(augmentation=augmentation, mirror_at_test=True))
     for warns_of_nothing in (Augmentation(), torch.nn.ReLU()):  # who knows what a user's own does
-        warn_of_mirrors(trainer, FashionClassifier(augmentation=warns_of_nothing, mirror_at_test=True))
+        warn_of_views(trainer, FashionClassifier(augmentation=warns_of_nothing, mirror_at_test=True))
+
+
+@pytest.mark.parametrize("augmentation", [torch.nn.Identity(), Augmentation(shift=0)])
+def test_shifts_that_are_not_trained_on_are_warned_of(augmentation):
+    trainer = Trainer(accelerator="cpu", logger=False)
+    with pytest.warns(UserWarning, match=NOT_SHIFTED):
+        warn_of_views(trainer, FashionClassifier(augmentation=augmentation, shift_at_test=True))
+    warn_of_views(trainer, FashionClassifier(augmentation=Augmentation(), shift_at_test=True))
 
 
 @pytest.mark.filterwarnings("always:--model.mirror_at_test")

@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 
+from fashion_lightning.classifier import AT_TEST
 from fashion_lightning.command_line import checks
 from fashion_lightning.command_line.settings import Settings
 from fashion_lightning.data import pictures
@@ -156,8 +157,8 @@ def _alone(settings: Settings, callbacks: Sequence[pl.Callback] = (), **argument
 
 def _check_evaluation(settings: Settings, made: Namespace, trainer: pl.Trainer) -> None:
     checks.check_objects(trainer, made.model, made.data)
-    if any(line.startswith("--model.mirror_at_test") for line in settings.start.departures):
-        checks.warn_of_mirrors(trainer, made.model)
+    if any(line.startswith(tuple(f"--model.{name}" for name in AT_TEST)) for line in settings.start.departures):
+        checks.warn_of_views(trainer, made.model)
 
 
 def _instantiate(settings: Settings) -> Namespace:

@@ -40,7 +40,7 @@ def check_objects(trainer: pl.Trainer, model: FashionClassifier, data: FashionMN
 def check_training(trainer: pl.Trainer, model: FashionClassifier, data: FashionMNISTDataModule) -> None:
     """Raises UserError if a step would fail, or a callback cannot work."""
     _check_callbacks(trainer, data)
-    warn_of_mirrors(trainer, model)
+    warn_of_views(trainer, model)
     device = trainer.strategy.root_device
     if device.type == "cpu" or trainer.world_size == 1:  # processes that fork must not find an accelerator in use
         _check_step(model, device)
@@ -151,12 +151,15 @@ def _check_callbacks(trainer: pl.Trainer, data: FashionMNISTDataModule) -> None:
             raise UserError(f"--trainer.callbacks: {expected}, got {monitor}")
 
 
-def warn_of_mirrors(trainer: pl.Trainer, model: FashionClassifier) -> None:
+def warn_of_views(trainer: pl.Trainer, model: FashionClassifier) -> None:
+    """Warns where logits are means over images such as the network is not trained on."""
     augmentation = model.augmentation  # of a user's own, nobody knows what it does
-    mirrors = augmentation.mirror if isinstance(augmentation, Augmentation) else type(augmentation) is not nn.Identity
-    if model.mirror_at_test and not mirrors and trainer.is_global_zero:
-        reason = "without --model.augmentation Augmentation the network is not trained on mirror images"
-        warnings.warn(f"--model.mirror_at_test: {reason}, and loses accuracy on them", stacklevel=2)
+    for change, images in (("mirror", "mirror images"), ("shift", "shifted images")):
+        is_own = not isinstance(augmentation, Augmentation | nn.Identity)
+        if getattr(model, f"{change}_at_test") and not (is_own or getattr(augmentation, change, False)):
+            reason = f"without --model.augmentation Augmentation the network is not trained on {images}"
+            if trainer.is_global_zero:
+                warnings.warn(f"--model.{change}_at_test: {reason}, and loses accuracy on them", stacklevel=2)
 
 
 def check_writable(flag: str, folder: Path) -> None:

@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 
 import fashion_lightning
 from fashion_lightning import augmentation, networks, schedules
+from fashion_lightning.classifier import AT_TEST
 from fashion_lightning.data.module import FashionMNISTDataModule
 from fashion_lightning.errors import CheckpointError, UserError
 from fashion_lightning.storage.checkpoints import RECORDED, TRAINING_STATE, Checkpoint, read
@@ -18,10 +19,12 @@ from fashion_lightning.storage.run_folders import Run, find_checkpoint, newest_r
 # Where classes are looked for by name.
 MODULES = (torch.optim, torch.optim.lr_scheduler, networks, augmentation, schedules)
 COMPARED = ("seed_everything", "model.", "data.", "trainer.")
-OF_EVALUATION = ("model.network", "model.mirror_at_test", "data.val_fraction", "data.split_seed", "trainer.precision")
+OF_MODEL = ("model.network", *(f"model.{name}" for name in AT_TEST))
+OF_SPLIT = ("val_fraction", "split_seed")
+OF_EVALUATION = (*OF_MODEL, *(f"data.{name}" for name in OF_SPLIT), "trainer.precision")
 NOT_COMPARED = ("data.seed", "trainer.default_root_dir")  # the first is linked to seed_everything
 # Of a run that is resumed: its optimiser state, or its best validation accuracy, would be of something else.
-FIXED = ("--model.optimizer", "--model.lr_scheduler", "--model.mirror_at_test")
+FIXED = ("--model.optimizer", "--model.lr_scheduler", *(f"--model.{name}" for name in AT_TEST))
 
 
 def find(job: str, config: Namespace, root: Path) -> tuple[Checkpoint | None, Run | None]:
@@ -81,10 +84,9 @@ def flags_of_evaluation(checkpoint: Checkpoint) -> list[str]:
     module, _, name = str(_class_of_network(checkpoint)).rpartition(".")
     if module not in (fashion_lightning.__name__, networks.__name__) or name not in vars(networks):
         values.pop("model.network", None)
-    if "mirror_at_test" in checkpoint.content:
-        values["model.mirror_at_test"] = checkpoint.content["mirror_at_test"]
+    values |= {f"model.{name}": checkpoint.content[name] for name in AT_TEST if name in checkpoint.content}
     split = checkpoint.part(FashionMNISTDataModule.__qualname__)
-    values |= {f"data.{name}": split[name] for name in ("val_fraction", "split_seed") if name in split}
+    values |= {f"data.{name}": split[name] for name in OF_SPLIT if name in split}
     return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
 
 

@@ -38,7 +38,7 @@ class Probabilities(nn.Module):
     def __init__(self, model: FashionClassifier, temperature: float) -> None:
         super().__init__()
         self.model, self.temperature = model, temperature
-        self.eval()  # or else the mean over mirror images is left out
+        self.eval()  # or else the means over mirrored and shifted images are left out
 
     def forward(self, images: Tensor) -> Tensor:
         return (self.model(normalize(images.unsqueeze(1))) / self.temperature).softmax(1)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from fashion_lightning.classifier import AT_TEST
 from fashion_lightning.reports.results import temperature_of
 from fashion_lightning.storage.checkpoints import Checkpoint
 from fashion_lightning.storage.run_folders import Run
@@ -11,7 +12,7 @@ from fashion_lightning.storage.run_folders import Run
 # Where and how an evaluation is done makes no difference but to last bits; that the data are the same is checked.
 PLACES = tuple(f"--trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy"))
 PLACES += ("--data.data_dir", "--data.eval_batch_size")
-OF_NETWORK = ("--model.network", "--model.mirror_at_test")
+OF_NETWORK = ("--model.network", *(f"--model.{name}" for name in AT_TEST))
 OF_LOGITS = (*OF_NETWORK, "--trainer.precision")
 
 
