@@ -1,8 +1,8 @@
-"""A recipe over seeds, as a study of one variant: a row of the README's table of results.
+"""Recipes over seeds, each as a study of one variant: the README's table of results.
 
-Command: python -m benchmarks.recipes configs/fast.yaml [--seeds N] [--out DIR] [--data_dir DIR] [--workers N]
-The study is in `--out`, where an interrupted one is resumed. The notebook's loop is measured before it and after it.
-For times that are compared with the notebook's, leave `--workers` at 1. The row is printed, and kept in recipes.csv.
+Command: python -m benchmarks.recipes configs/*.yaml [--seeds N] [--out DIR] [--data_dir DIR] [--workers N]
+The studies are in `--out`, where interrupted ones are resumed. The notebook's loop is measured before and after each.
+For times that are compared with the notebook's, leave `--workers` at 1. Rows are printed, and kept in recipes.csv.
 """
 
 import argparse
@@ -18,11 +18,13 @@ import yaml
 
 from benchmarks.measuring import ROOT, measure, where_and_with_what
 from fashion_lightning import study, test
+from fashion_lightning.classifier import AT_TEST
 from fashion_lightning.jobs.study import cells_of
 from fashion_lightning.storage.run_folders import Run
 from fashion_lightning.storage.study_folders import STUDIES, StudyFolder
 
 TABLE = ROOT / "benchmarks" / "recipes.csv"
+SEEDS = {"fast": 10, "budget": 5}  # of the others three
 
 
 def measured_notebook(path: Path, data_dir: str) -> float:
@@ -32,33 +34,46 @@ def measured_notebook(path: Path, data_dir: str) -> float:
     return json.loads(path.read_text())["fit_seconds"]
 
 
-def main(config: Path, seeds: int, out: Path, data_dir: str, workers: int) -> None:
+def main(configs: list[Path], seeds: int | None, out: Path, data_dir: str, workers: int) -> None:
     data_dir, folder = str(Path(data_dir).resolve()), out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    notebook = [measured_notebook(folder / f"{config.stem}_notebook_before.json", data_dir)]
+    before = measured_notebook(folder / f"notebook_before_{configs[0].stem}.json", data_dir)
+    for config in configs:
+        runs = trained(config, seeds or SEEDS.get(config.stem, 3), folder, data_dir, workers)
+        after = measured_notebook(folder / f"notebook_after_{config.stem}.json", data_dir)
+        row = summarize(config.stem, runs, statistics.mean([before, after]))
+        keep(row)
+        print(render(row), flush=True)
+        before = after
+
+
+def trained(config: Path, seeds: int, folder: Path, data_dir: str, workers: int) -> list[dict[str, Any]]:
+    """Results of the runs, with those of the test set by the images alone."""
     flags = ["--config", str(config.resolve()), "--data.data_dir", data_dir, "--trainer.default_root_dir", str(folder)]
     flags += ["--name", config.stem, "--seeds", str(seeds), "--workers", str(workers), "--test_winner"]
     study.main([*flags, "--threads", str(torch.get_num_threads() // workers)])
     place = StudyFolder(folder / STUDIES / config.stem)
     definition = place.read()
     found = [place.run(cell) for cell in cells_of(definition)] if definition else []
-    runs = [{**json.loads(run.results.read_text()), "test_unmirrored": unmirrored(run, data_dir)} for run in found]
-    notebook.append(measured_notebook(folder / f"{config.stem}_notebook_after.json", data_dir))
+    return [{**json.loads(run.results.read_text()), "test_one_view": of_one_view(run, data_dir)} for run in found]
 
-    row = summarize(config.stem, runs, statistics.mean(notebook))
+
+def keep(row: dict[str, Any]) -> None:
+    """In recipes.csv, in place of an earlier one."""
     rows = list(csv.DictReader(TABLE.read_text().splitlines())) if TABLE.is_file() else []
     with open(TABLE, "w", newline="") as stream:
         table = csv.DictWriter(stream, list(row))
         table.writeheader()
         table.writerows([*(other for other in rows if other["recipe"] != row["recipe"]), row])
-    print(render(row))
 
 
-def unmirrored(run: Run, data_dir: str) -> dict[str, float]:
-    """The test set evaluated without mirror images."""
-    if not yaml.safe_load(run.config.read_text())["model"]["mirror_at_test"]:
+def of_one_view(run: Run, data_dir: str) -> dict[str, float]:
+    """The test set evaluated without mirrored and shifted images."""
+    model = yaml.safe_load(run.config.read_text())["model"]
+    if not any(model[name] for name in AT_TEST):
         return json.loads(run.results.read_text())["test"]
-    flags = ["--model.mirror_at_test", "false", "--inspect.figures", "false", "--data.data_dir", data_dir]
+    flags = [f"--model.{name}=false" for name in AT_TEST]
+    flags += ["--inspect.figures", "false", "--data.data_dir", data_dir]
     return test.main(["--ckpt_path", str(run.best), *flags])["test"]
 
 
@@ -73,7 +88,7 @@ def summarize(name: str, runs: list[dict[str, Any]], notebook_seconds: float) ->
         "recipe": name,
         "test_mean": f"{statistics.mean(accuracies('test')):.2f}",
         "test_std": f"{statistics.stdev(accuracies('test')):.2f}",
-        "test_unmirrored_mean": f"{statistics.mean(accuracies('test_unmirrored')):.2f}",
+        "test_one_view_mean": f"{statistics.mean(accuracies('test_one_view')):.2f}",
         "val_mean": f"{statistics.mean(accuracies('val')):.2f}" if "val" in runs[0] else "",
         "n": str(len(runs)),
         "parameters": str(runs[0]["parameters"]),
@@ -92,7 +107,7 @@ def render(row: dict[str, str]) -> str:
     cells = (
         f"`configs/{row['recipe']}.yaml`",
         f"{row['test_mean']} ± {row['test_std']} ({row['n']})",
-        row["test_unmirrored_mean"],
+        row["test_one_view_mean"],
         f"{int(row['parameters']):,}",
         f"{int(row['train_images']):,}",
         f"{row['fit_seconds']} s",
@@ -103,8 +118,8 @@ def render(row: dict[str, str]) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("configs", type=Path, nargs="+")
+    parser.add_argument("--seeds", type=int)
     parser.add_argument("--out", type=Path, default=Path("recipes"))
     parser.add_argument("--data_dir", default="data")
     parser.add_argument("--workers", type=int, default=1)
