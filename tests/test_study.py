@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 from fashion_lightning import runs, study
 from fashion_lightning.command_line import build_study
 from fashion_lightning.jobs import child_process
+from fashion_lightning.training.turns import CHOSEN
 
 STUDY = Path("studies/s")
 # Writes the results of a run, or fails, by what the variant and its seed are; a seed is 0.1 points, wide 1 point.
@@ -240,12 +241,12 @@ def test_what_is_wrong_is_one_line_before_anything_is_trained(flags, message, ar
 
 def given(monkeypatch, gpus: list[int], **config) -> list[str | None]:
     """The GPU of each worker, on a machine with 4 cores and with the GPUs a and b."""
-    monkeypatch.setattr(build_study, "available_cores", lambda: 4)
+    monkeypatch.setattr(build_study, "available_cores", lambda: [0, 1, 2, 3])
     monkeypatch.setattr(build_study, "available_memory", lambda: 3e9)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b")
     variables = build_study._variables(Namespace(**{"workers": None, "threads": 1, **config}), gpus)
     assert {own["OMP_NUM_THREADS"] for own in variables} == {str(config.get("threads", 1))}
-    is_crowded = not gpus and len(variables) * config.get("threads", 1) > 4
+    is_crowded = len(variables) * config.get("threads", 1) > 4
     assert {own.get("OMP_WAIT_POLICY") for own in variables} == {"PASSIVE" if is_crowded else None}
     return [own.get("CUDA_VISIBLE_DEVICES") for own in variables]
 
@@ -257,12 +258,14 @@ def test_workers_are_as_many_as_gpus_or_as_cores_and_memory_allow(monkeypatch):
     assert given(monkeypatch, [], workers=5) == [None] * 5
     assert given(monkeypatch, [0]) == ["a", "b"]
     assert given(monkeypatch, [0], workers=3) == ["a", "b", "a"]
+    assert given(monkeypatch, [0], threads=3) == ["a", "b"]
     assert given(monkeypatch, [1]) == [None]  # --trainer.devices [1]
     assert given(monkeypatch, [0, 1], workers=2) == [None] * 2
 
 
-def test_how_threads_wait_is_the_user_s_own_setting(monkeypatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+@pytest.mark.parametrize("variable", CHOSEN)
+def test_how_threads_wait_is_the_user_s_own_setting(monkeypatch, variable):
+    monkeypatch.setenv(variable, "1")
     crowd = Namespace(workers=2, threads=99)
     assert build_study._variables(crowd, []) == [{"OMP_NUM_THREADS": "99"}] * 2
 

@@ -1,6 +1,6 @@
 """training/turns.py: fits that would take each other's cores work in turns."""
 
-import os
+import errno
 import signal
 import subprocess
 import sys
@@ -23,7 +23,8 @@ BATCHES: dict[Turns, threading.Thread] = {}  # the last one of each fit
 def start(tmp_path, monkeypatch):
     """Starts turns of a fit, on a machine of four cores where each fit takes all of them."""
     monkeypatch.setattr(turns.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(turns, "available_cores", lambda: 4)
+    monkeypatch.setattr(turns, "available_cores", lambda: [0, 1, 2, 3])
+    threads = torch.get_num_threads()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     for name in CHOSEN:
         monkeypatch.delenv(name, raising=False)
@@ -40,6 +41,7 @@ def start(tmp_path, monkeypatch):
         if fit in BATCHES:
             BATCHES.pop(fit).join(5)
         fit.teardown()
+    torch.set_num_threads(threads)  # libraries set again what they were told
 
 
 def next_batch(fit: Turns) -> threading.Thread:
@@ -102,6 +104,25 @@ def test_nobody_waits_for_ever(start, monkeypatch):
     second.on_train_batch_start()
     monkeypatch.setattr(turns, "SECONDS_TO_WAIT", 60.0)
     assert may_begin(next_batch(second))  # as `first` may be stopped, and never end its turn
+    second._end = 0.0  # the time without turns
+    assert waits(next_batch(second))
+
+
+def test_fits_on_other_cores_do_not_wait(start, monkeypatch):
+    monkeypatch.setattr(turns, "TURN_SECONDS", 60.0)
+    start().on_train_batch_start()
+    monkeypatch.setattr(turns, "available_cores", lambda: [4, 5, 6, 7])
+    assert may_begin(next_batch(start()))
+
+
+def test_where_files_cannot_be_locked_there_are_no_turns(start, monkeypatch):
+    def flock(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    fit = start()
+    monkeypatch.setattr(turns.fcntl, "flock", flock)
+    fit.on_train_batch_start()
+    assert fit._locks is None
 
 
 @pytest.mark.parametrize(
@@ -117,7 +138,7 @@ def test_nobody_waits_for_ever(start, monkeypatch):
 def test_who_takes_no_turns(start, monkeypatch, threads, cores, where, variable):
     start().on_train_batch_start()
     assert waits(next_batch(start()))
-    monkeypatch.setattr(turns, "available_cores", lambda: cores)
+    monkeypatch.setattr(turns, "available_cores", lambda: list(range(cores)))
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     if variable:
         monkeypatch.setenv(variable, "1000")
@@ -126,7 +147,10 @@ def test_who_takes_no_turns(start, monkeypatch, threads, cores, where, variable)
 
 def test_without_a_place_for_the_locks_there_are_no_turns(start, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("of the user")
-    (tmp_path / f"fashion_lightning-{os.getuid()}.turn").symlink_to(tmp_path / "file")
+    start()
+    turn = next(tmp_path.glob("*.turn"))
+    turn.unlink()
+    turn.symlink_to(tmp_path / "file")
     start().on_train_batch_start()
     assert may_begin(next_batch(start()))
     assert (tmp_path / "file").read_text() == "of the user"
@@ -141,7 +165,7 @@ def test_training_validation_and_tests_take_turns(start, tiny_args, monkeypatch)
 
         def counted(self, *args, stage=stage, before=before, **kwargs):
             before(self, *args, **kwargs)
-            stages.append((stage, self._turn is not None))
+            stages.append((stage, self._locks is not None))
 
         monkeypatch.setattr(Turns, hook, counted)
     fit_command.main(tiny_args)

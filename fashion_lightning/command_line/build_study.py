@@ -25,7 +25,7 @@ from fashion_lightning.jobs.study import Study, cells_of, planned, queue_of
 from fashion_lightning.jobs.study_plan import Plan, seconds_of
 from fashion_lightning.reports.differences import BASELINE
 from fashion_lightning.storage.study_folders import SAMPLERS, STUDIES, WINNER, Definition, Search, StudyFolder
-from fashion_lightning.training.turns import WAITING, available_cores
+from fashion_lightning.training.turns import CHOSEN, WAITING, available_cores
 
 # Before the user's flags: a study needs no pictures of each of its cells.
 FIRST = ("--inspect.figures=false", "--inspect.graph=false", "--inspect.pr_curves=false")
@@ -231,15 +231,14 @@ def _extended(before: Definition, typed: Definition, place: StudyFolder) -> Defi
 
 def _variables(config: Namespace, gpus: list[int]) -> list[dict[str, str]]:
     """Of the environment, for each worker: its threads, and which GPU it has, unless the flags say which ones."""
-    variables = {"OMP_NUM_THREADS": str(config.threads)}
+    cores, names = len(available_cores()), [""]
     if gpus == [0]:
         visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
         names = visible or [str(index) for index in range(torch.cuda.device_count())]
-        workers = config.workers or len(names)
-        return [{**variables, "CUDA_VISIBLE_DEVICES": names[worker % len(names)]} for worker in range(workers)]
-    cores = available_cores()
-    fitting = 1 if gpus else max(1, int(min(cores / config.threads, available_memory() / BYTES_OF_CELL)))
-    workers = config.workers or fitting
-    if workers * config.threads > cores and WAITING not in os.environ:
+    fitting = max(1, int(min(cores / config.threads, available_memory() / BYTES_OF_CELL)))
+    workers = config.workers or (len(names) if gpus else fitting)
+    variables = {"OMP_NUM_THREADS": str(config.threads)}
+    if workers * config.threads > cores and not any(name in os.environ for name in CHOSEN):
         variables[WAITING] = "PASSIVE"  # threads that wait for each other leave the cores to others
-    return [variables] * workers
+    of_gpu = [{"CUDA_VISIBLE_DEVICES": name} if name else {} for name in names]
+    return [{**variables, **of_gpu[worker % len(names)]} for worker in range(workers)]
