@@ -323,6 +323,21 @@ def test_weights_alone_are_no_training_to_resume(fit_args, tmp_path):
     assert line.startswith("error: weights.ckpt holds weights but no training state: expected a checkpoint of a fit")
 
 
+def test_a_checkpoint_without_the_newest_settings_is_resumed(fit_args, tmp_path):
+    """Copied out of its run, so that what it holds itself is all that is known."""
+    assert forked.run(tmp_path, [*fit_args, "--trainer.max_epochs", "1"]) == 0
+    content = torch.load(Run(tmp_path / "lightning_logs/version_0").files("last")[-1])
+    for name in ("shift_at_test", "compile"):
+        del content["callbacks"]["RunRecord"]["settings"]["model"][name]
+    del content["made_with"]["compile"], content["shift_at_test"]
+    torch.save(content, tmp_path / "copy.ckpt")
+    flags = ["--trainer.default_root_dir", "other", "--ckpt_path", "copy.ckpt"]
+    assert forked.run(tmp_path, [*fit_args[:-1], *flags]) == 0
+    output = (tmp_path / "out").read_text()
+    assert [line.split()[1] for line in output.splitlines() if line.startswith("differs")] == ["--trainer.max_epochs:"]
+    assert (tmp_path / "err").read_text() == ""
+
+
 def test_says_what_it_resumes_from(fit_args, tmp_path):
     assert forked.run(tmp_path, fit_args, kill=("fashion_lightning.training.record.RunRecord.setup", 1, "after")) == -9
     assert "resume      nothing: there is no run yet, so this is a new one" in (tmp_path / "out").read_text()

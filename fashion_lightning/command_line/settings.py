@@ -9,6 +9,7 @@ import sys
 from argparse import ArgumentError
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -69,7 +70,7 @@ def resolve(job: str, args: list[str] | None) -> Settings:
     checkpoint, run = starting.find(job, config, root)
     of_run = ["--config", str(run.config)] if run and run.config.is_file() else []
     of_checkpoint = starting.flags_of_evaluation(checkpoint) if checkpoint and job != "fit" else []
-    before = checkpoint.recorded if checkpoint else {}
+    before = _complete(parser, checkpoint.recorded) if checkpoint else {}
     if of_run or of_checkpoint:
         kept = _parse_kept(parser, of_run, of_checkpoint, config.ckpt_path)
         before = yaml.safe_load(_yaml(parser, kept)) if of_run else before
@@ -126,12 +127,19 @@ def _make_parser(job: str) -> LightningArgumentParser:
     return parser
 
 
-def _yaml(parser: LightningArgumentParser, config: Namespace) -> str:
+def _yaml(parser: LightningArgumentParser, config: Namespace, skip_validation: bool = False) -> str:
     config = config.clone()
     for name in ("resume", *variants.FLAGS):
         config.pop(name, None)
     config.ckpt_path = None
-    return parser.dump(config, skip_unset=False)
+    return parser.dump(config, skip_unset=False, skip_validation=skip_validation)
+
+
+def _complete(parser: LightningArgumentParser, recorded: dict[str, Any]) -> dict[str, Any]:
+    """With defaults for the settings that older versions did not have."""
+    defaults = yaml.safe_load(_yaml(parser, parser.get_defaults(), skip_validation=True))  # pictures are missing
+    groups = {name: {**defaults.get(name, {}), **value} for name, value in recorded.items() if isinstance(value, dict)}
+    return {**recorded, **groups}
 
 
 def _parse_kept(
