@@ -65,7 +65,7 @@ class FashionClassifier(pl.LightningModule):
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.lr: float | None = None  # in place of the optimiser's own, once Lightning's Tuner has found one
         self.augmentation = _made(augmentation)
-        self.label_smoothing, self.is_compiled = label_smoothing, compile
+        self.label_smoothing, self.compiles = label_smoothing, compile
         self.mirror_at_test, self.shift_at_test = mirror_at_test, shift_at_test
         self.train_metrics, self.val_metrics, self.test_metrics = SplitMetrics(), SplitMetrics(), SplitMetrics()
 
@@ -128,7 +128,9 @@ class FashionClassifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
 
     def setup(self, stage: str) -> None:
-        if self.is_compiled and stage in ("fit", "test"):
+        if self.compiles and stage in ("fit", "test"):
+            if stage == "fit":
+                torch.compiler.reset()  # of earlier fits in this process, after some of which nothing more is compiled
             # For each shape on its own: what a batch is computed with must not depend on the batches before it.
             self.network.compile(dynamic=False)
         for metrics in (self.train_metrics, self.val_metrics, self.test_metrics):

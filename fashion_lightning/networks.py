@@ -56,10 +56,16 @@ class PatchWhitening(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 2 components, H, W) of images (B, 1, H, W)."""
+        return F.conv2d(images, self.filters, padding=1)
+
+    def learn_from(self, images: Tensor) -> None:
+        """Learns the filters from images (B, 1, H, W), in training and once.
+
+        Its network does it before it is called, so that a compiled one has the same graph in all steps.
+        """
         if self.training and not self._is_learned:
             self._learn(images)
             self._is_learned = True
-        return F.conv2d(images, self.filters, padding=1)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -97,9 +103,13 @@ class WhitenedCNN(nn.Module):
         self.fc = nn.Linear(widths[1] * 3 * 3, NUM_CLASSES)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """Logits (B, 10) of images (B, 1, 28, 28), float in [-1, 1]. Raises ValueError for another shape."""
         _check(images)
+        self.whitening.learn_from(images)
+        return super().__call__(images)
+
+    def forward(self, images: Tensor) -> Tensor:
         x = F.relu(F.max_pool2d(self.whitening(images), 2))  # (B, 16, 14, 14)
         x = F.relu(self.bn1(F.max_pool2d(self.conv1(x), 2)))  # (B, widths[0], 7, 7)
         x = F.relu(self.bn2(F.max_pool2d(self.conv2(x), 2, ceil_mode=True)))  # (B, widths[1], 3, 3)
@@ -130,9 +140,14 @@ class ResidualCNN(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels, NUM_CLASSES))
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """Logits (B, 10) of images (B, 1, 28, 28), float in [-1, 1]. Raises ValueError for another shape."""
         _check(images)
+        if isinstance(patches := self.layers[0], PatchWhitening):
+            patches.learn_from(images)
+        return super().__call__(images)
+
+    def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)
 
 

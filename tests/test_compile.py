@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch import nn
+from torch._inductor import config
 
-from fashion_lightning import FashionClassifier, FashionMNISTDataModule, fit, verify
+from fashion_lightning import FashionClassifier, FashionMNISTDataModule, fit, predict, verify
 from fashion_lightning import test as test_command
 from fashion_lightning.networks import WhitenedCNN
 
@@ -24,16 +26,29 @@ def is_compiled(network: nn.Module) -> bool:
     return network._compiled_call_impl is not None
 
 
-def test_without_a_compiler_nothing_starts(tiny_args, monkeypatch, capsys):
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-compiler",))
+@pytest.fixture
+def no_compiler():
+    with config.patch({"cpp.cxx": ("no-compiler",)}):
+        yield
+
+
+def test_without_a_compiler_nothing_starts(tiny_args, no_compiler, capsys):
     with pytest.raises(SystemExit) as exit_:
         fit.main([*tiny_args, *COMPILED])
     assert exit_.value.code == 2
     assert capsys.readouterr().err == (
         "error: --model.compile: expected a C++ compiler, found none: "
-        "install g++, or name another one by the variable CXX\n"
+        "install g++, name another one by the variable CXX, or use --model.compile false\n"
     )
     assert not Path("lightning_logs").exists()
+
+
+def test_what_compiles_nothing_needs_no_compiler(tiny_args, tmp_path, no_compiler):
+    fit.main([*tiny_args, "--trainer.max_epochs", "1"])
+    picture = Image.new("L", (28, 28))
+    picture.paste(200, (8, 4, 20, 24))
+    picture.save(tmp_path / "picture.png")
+    assert len(predict.main([str(tmp_path / "picture.png"), *COMPILED])) == 1
 
 
 @pytest.mark.parametrize(("stage", "compiles"), [("fit", True), ("test", True), ("predict", False)])
@@ -57,9 +72,9 @@ def test_fit_says_how_long_it_took_and_test_finds_the_same(tiny_args, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", ["FashionCNN", "WhitenedCNN"])
+@pytest.mark.parametrize("network", ["FashionCNN", "WhitenedCNN", "ResidualCNN --model.network.whitening true"])
 def test_it_repeats_and_resumes_to_the_same_bits(tiny_args, network, capsys):
-    verify.main([*tiny_args, *COMPILED, "--trainer.limit_train_batches", "10", "--model.network", network])
+    verify.main([*tiny_args, *COMPILED, "--trainer.limit_train_batches", "10", "--model.network", *network.split()])
     assert len(re.findall(" holds ", capsys.readouterr().out)) == 3
 
 

@@ -1,10 +1,14 @@
+import functools
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import forked
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.notebook import Model
@@ -66,6 +70,7 @@ def test_whitening_takes_the_correlations_away():
     torch.manual_seed(0)
     images = F.avg_pool2d(torch.randn(200, 1, 30, 30), 3, stride=1)  # so that neighbours are alike
     whitening = PatchWhitening(components=5)
+    whitening.learn_from(images)
     outputs = whitening(images)
     assert outputs.shape == (200, 10, 28, 28)
     inner = outputs[:, :5, 1:-1, 1:-1].transpose(0, 1).flatten(1)  # patches that lie on the images
@@ -94,8 +99,9 @@ def test_whitening_looks_at_the_first_training_batch_alone(whitened):
 def test_whitening_is_in_full_precision_under_autocast():
     images = torch.rand(50, 1, 28, 28)
     exact, mixed = PatchWhitening(), PatchWhitening()
-    exact(images)
+    exact.learn_from(images)
     with torch.autocast("cpu", torch.bfloat16):
+        mixed.learn_from(images)
         assert mixed(images).dtype == torch.bfloat16
     assert torch.equal(mixed.filters, exact.filters)
 
@@ -105,7 +111,7 @@ def whiten(rank: int, folder: Path) -> None:
     store = torch.distributed.FileStore(str(folder / "store"), 2)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     whitening = PatchWhitening()
-    whitening(torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(rank)))
+    whitening.learn_from(torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(rank)))
     torch.save(whitening.filters, folder / f"filters{rank}")
     torch.distributed.destroy_process_group()
 
@@ -118,8 +124,33 @@ def test_processes_whiten_alike_from_the_first_step(tmp_path):
     first, second = (torch.load(tmp_path / f"filters{rank}") for rank in range(2))
     assert torch.equal(first, second)
     alone = PatchWhitening()
-    alone(torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
+    alone.learn_from(torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
     assert torch.equal(first, alone.filters)
+
+
+@pytest.mark.parametrize("make", [WhitenedCNN, functools.partial(ResidualCNN, widths=(4, 8), whitening=True)])
+def test_one_graph_for_a_new_network_and_for_a_resumed_one(make):
+    """Or a compiled one would not resume to the same bits."""
+    images = torch.rand(4, 1, 28, 28)
+
+    def graphs(network: nn.Module) -> list[str]:
+        found = []
+
+        def backend(module: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+            found.append(module.print_readable(print_output=False))
+            return module.forward
+
+        torch.compiler.reset()
+        network.compile(backend=backend, dynamic=False)
+        for _ in range(2):
+            network.train()(images)
+        return found
+
+    new, resumed = make(), make()
+    of_new = graphs(new)
+    resumed.load_state_dict(new.state_dict())
+    assert len(of_new) == 1
+    assert graphs(resumed) == of_new
 
 
 def test_the_whitened_network_counts_and_shapes(whitened):

@@ -99,6 +99,7 @@ def test(settings: Settings) -> Test:
     callbacks = [turns.Turns(), logits, Inspection(made.inspect, logits, run=run), stopping.SignalStop()]
     trainer = _trainer(made, callbacks, logger=False, enable_checkpointing=False)
     _check_evaluation(settings, made, trainer)
+    checks.check_compiler(trainer, made.model)
     if settings.start.checkpoint:
         made.data.trained_with = settings.start.checkpoint.part(type(made.data).__qualname__)
     _load(made.data, trainer)

@@ -34,12 +34,12 @@ def check_objects(trainer: pl.Trainer, model: FashionClassifier, data: FashionMN
     _check_intervals(trainer)
     _check_network(trainer, model)
     _check_optimizer(model)
-    _check_compiler(trainer, model)
 
 
 def check_training(trainer: pl.Trainer, model: FashionClassifier, data: FashionMNISTDataModule) -> None:
     """Raises UserError if a step would fail, or a callback cannot work."""
     _check_callbacks(trainer, data)
+    check_compiler(trainer, model)
     warn_of_views(trainer, model)
     device = trainer.strategy.root_device
     if device.type == "cpu" or trainer.world_size == 1:  # processes that fork must not find an accelerator in use
@@ -82,15 +82,16 @@ def _check_network(trainer: pl.Trainer, model: FashionClassifier) -> None:
         raise UserError(f"--model.network: expected {expected}, got {tuple(logits.shape)} for B = 2")
 
 
-def _check_compiler(trainer: pl.Trainer, model: FashionClassifier) -> None:
-    if not model.is_compiled or trainer.strategy.root_device.type != "cpu":
+def check_compiler(trainer: pl.Trainer, model: FashionClassifier) -> None:
+    """Raises UserError if the network is to be compiled for the CPU, and there is no compiler."""
+    if not model.compiles or trainer.strategy.root_device.type != "cpu":
         return
     from torch._inductor import cpp_builder, exc  # a second, which others do not wait
 
     try:
         cpp_builder.get_cpp_compiler()
     except exc.InvalidCxxCompiler as error:
-        remedy = "install g++, or name another one by the variable CXX"
+        remedy = "install g++, name another one by the variable CXX, or use --model.compile false"
         raise UserError(f"--model.compile: expected a C++ compiler, found none: {remedy}") from error
 
 
@@ -157,7 +158,7 @@ def warn_of_views(trainer: pl.Trainer, model: FashionClassifier) -> None:
     for change, images in (("mirror", "mirror images"), ("shift", "shifted images")):
         is_own = not isinstance(augmentation, Augmentation | nn.Identity)
         if getattr(model, f"{change}_at_test") and not (is_own or getattr(augmentation, change, False)):
-            reason = f"without --model.augmentation Augmentation the network is not trained on {images}"
+            reason = f"without --model.augmentation Augmentation with {change} the network is not trained on {images}"
             if trainer.is_global_zero:
                 warnings.warn(f"--model.{change}_at_test: {reason}, and loses accuracy on them", stacklevel=2)
 

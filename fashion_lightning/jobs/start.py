@@ -11,7 +11,7 @@ from fashion_lightning.storage.run_folders import Run
 
 # Where and how an evaluation is done makes no difference but to last bits; that the data are the same is checked.
 PLACES = tuple(f"--trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy"))
-PLACES += ("--data.data_dir", "--data.eval_batch_size")
+PLACES += ("--data.data_dir", "--data.eval_batch_size", "--model.compile")
 OF_NETWORK = ("--model.network", *(f"--model.{name}" for name in AT_TEST))
 OF_LOGITS = (*OF_NETWORK, "--trainer.precision")
 

@@ -108,12 +108,11 @@ def add_pr_curves(writer: SummaryWriter, labels: Tensor, probabilities: Tensor, 
 def add_embedding(writer: SummaryWriter, pl_module: LightningModule, images: Tensor, labels: Tensor, step: int) -> None:
     """The input (N, features) of the network's last linear layer, or its logits if it has none; images are uint8."""
     features: list[Tensor] = []
-    layers = [module for module in pl_module.get_submodule("network").modules() if isinstance(module, nn.Linear)]
-    hooks = [layer.register_forward_pre_hook(lambda _, args: features.append(args[0])) for layer in layers]
+    network = copy.deepcopy(pl_module.get_submodule("network"))  # a compiled one, unlike its copy, calls no hooks
+    for layer in (module for module in network.modules() if isinstance(module, nn.Linear)):
+        layer.register_forward_pre_hook(lambda _, args: features.append(args[0]))
     with torch.inference_mode():
-        logits = pl_module(normalize(images.to(pl_module.device)).to(pl_module.dtype))
-    for hook in hooks:
-        hook.remove()
+        logits = network(normalize(images.to(pl_module.device)).to(pl_module.dtype))
     vectors = features[-1] if features else logits
     thumbnails = (255 - images).expand(-1, 3, -1, -1) / 255
     writer.add_embedding(vectors.float().cpu(), [CLASSES[label] for label in labels], thumbnails, step, "test")

@@ -126,7 +126,7 @@ class RunRecord(Timer):
         self._write_config(trainer)
         super().on_train_start(trainer, pl_module)
         self._start, self._has_heading = time.monotonic(), False
-        if not pl_module.is_compiled:
+        if not pl_module.compiles:
             self._print_heading(pl_module)
 
     def on_train_batch_end(

@@ -54,6 +54,7 @@ class ExactResume(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         now, then = numerics(trainer), dict(checkpoint.get("made_with", {}))
+        then.setdefault("compile", "False")  # older versions compiled nothing
         then["device"] = then.get("device", "").replace("(1 threads", "(1 thread")  # of version 0.2.0
         if now != {**now, **then} and trainer.is_global_zero:
             made = f"the checkpoint was made with {then}, now it is {now}"
@@ -63,7 +64,7 @@ class ExactResume(Callback):
 
 def numerics(trainer: Trainer) -> dict[str, str]:
     """What the last bits of a sum depend on."""
-    how = {"precision": str(trainer.precision), "compile": str(getattr(trainer.lightning_module, "is_compiled", False))}
+    how = {"precision": str(trainer.precision), "compile": str(getattr(trainer.lightning_module, "compiles", False))}
     return {"torch": str(torch.__version__), "device": describe_device(trainer), **how}
 
 
