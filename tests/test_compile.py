@@ -37,8 +37,9 @@ def test_without_a_compiler_nothing_starts(tiny_args, no_compiler, capsys):
         fit.main([*tiny_args, *COMPILED])
     assert exit_.value.code == 2
     assert capsys.readouterr().err == (
-        "error: --model.compile: expected a C++ compiler, found none: "
-        "install g++, name another one by the variable CXX, or use --model.compile false\n"
+        "error: --model.compile: expected a compiler that works, but InvalidCxxCompiler: No working C++ compiler found "
+        "in torch._inductor.config.cpp.cxx: ('no-compiler',): "
+        "install g++ and Python's header files, or use --model.compile false\n"
     )
     assert not Path("lightning_logs").exists()
 

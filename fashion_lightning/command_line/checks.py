@@ -83,16 +83,17 @@ def _check_network(trainer: pl.Trainer, model: FashionClassifier) -> None:
 
 
 def check_compiler(trainer: pl.Trainer, model: FashionClassifier) -> None:
-    """Raises UserError if the network is to be compiled for the CPU, and there is no compiler."""
-    if not model.compiles or trainer.strategy.root_device.type != "cpu":
+    """Raises UserError if the network is to be compiled, and the compiler for its device does not work."""
+    device = trainer.strategy.root_device
+    if not model.compiles or (device.type != "cpu" and trainer.world_size > 1):  # they may fork
         return
-    from torch._inductor import cpp_builder, exc  # a second, which others do not wait
-
     try:
-        cpp_builder.get_cpp_compiler()
-    except exc.InvalidCxxCompiler as error:
-        remedy = "install g++, name another one by the variable CXX, or use --model.compile false"
-        raise UserError(f"--model.compile: expected a C++ compiler, found none: {remedy}") from error
+        torch.compile(lambda x: x + 1)(torch.zeros(2, device=device))
+    except Exception as error:  # of any part of the compiler
+        needed = "g++ and Python's header files" if device.type == "cpu" else "Triton"
+        remedy = f"install {needed}, or use --model.compile false"
+        problem = str(error).strip().partition("\n")[0]
+        raise UserError(f"--model.compile: expected a compiler that works, but {problem}: {remedy}") from error
 
 
 def _check_optimizer(model: FashionClassifier) -> None:
