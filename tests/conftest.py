@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Two workers of pytest-xdist share the cores; with two threads each they would be slower than one.
+# Several workers of pytest-xdist share the cores; with two threads each they would be slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
