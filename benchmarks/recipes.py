@@ -62,7 +62,7 @@ def keep(row: dict[str, Any]) -> None:
     """In recipes.csv, in place of an earlier one."""
     rows = list(csv.DictReader(TABLE.read_text().splitlines())) if TABLE.is_file() else []
     with open(TABLE, "w", newline="") as stream:
-        table = csv.DictWriter(stream, list(row))
+        table = csv.DictWriter(stream, list(row), lineterminator="\n")
         table.writeheader()
         table.writerows([*(other for other in rows if other["recipe"] != row["recipe"]), row])
 

@@ -42,7 +42,7 @@ def check_training(trainer: pl.Trainer, model: FashionClassifier, data: FashionM
     check_compiler(trainer, model)
     warn_of_views(trainer, model)
     device = trainer.strategy.root_device
-    if device.type == "cpu" or trainer.world_size == 1:  # processes that fork must not find an accelerator in use
+    if device.type == "cpu" or trainer.world_size == 1:  # as in `check_compiler`
         _check_step(model, device)
 
 
@@ -85,8 +85,8 @@ def _check_network(trainer: pl.Trainer, model: FashionClassifier) -> None:
 def check_compiler(trainer: pl.Trainer, model: FashionClassifier) -> None:
     """Raises UserError if the network is to be compiled, and the compiler for its device does not work."""
     device = trainer.strategy.root_device
-    if not model.compiles or (device.type != "cpu" and trainer.world_size > 1):  # they may fork
-        return
+    if not model.compiles or (device.type != "cpu" and trainer.world_size > 1):
+        return  # processes that fork must not find an accelerator in use
     try:
         torch.compile(lambda x: x + 1)(torch.zeros(2, device=device))
     except Exception as error:  # of any part of the compiler
