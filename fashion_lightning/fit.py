@@ -24,6 +24,7 @@ flags that people use
   --model.lr_scheduler CLASS         likewise, of torch.optim.lr_scheduler; steps after every batch
   --model.augmentation Augmentation  mirrors, shifts and covers training images
   --model.compile true               compiles the network first
+  --model.mirror_at_test true        averages over each image and its mirror image; likewise shift_at_test
   --data.val_fraction 0              trains on all images, validates none
   --evaluate_test false              leaves the test set alone, for fashion_lightning.test later
   --inspect.figures false            no figures; likewise graph, pr_curves; --inspect.projector true

@@ -158,6 +158,11 @@ def test_what_is_not_finished_is_counted():
     assert "2 of 8 cells not finished yet" in told(cells)
 
 
+def test_finished_cells_without_validation_are_counted():
+    cells = cells_of("baseline", (math.nan, math.nan, math.nan))
+    assert told(cells) == "3 finished cells without a validation accuracy, so not in the table"
+
+
 def test_the_best_of_several_was_lucky_too():
     better = {"wide": shifted(0.5, 0.7, 0.6, 0.6), "deep": shifted(0.8, 0.9, 0.8, 0.9)}
     worse = shifted(-0.5, -0.7, -0.6, -0.6)

@@ -1,5 +1,6 @@
 """What to know of a comparison before it is believed: the lines below its table."""
 
+import math
 from collections.abc import Sequence
 
 from fashion_lightning.reports.differences import BASELINE, Comparison, Verdict, pairs
@@ -23,6 +24,7 @@ def notes(cells: Sequence[Cell], comparisons: Sequence[Comparison], points: floa
         _no_interval(variants),
         *failures(cells),
         _left_out(cells),
+        _without_accuracy(cells),
         _unfinished(cells),
         _best(variants),
         _looks(looks),
@@ -46,6 +48,11 @@ def _left_out(cells: Sequence[Cell]) -> str:
     variants = [cell for cell in cells if cell.variant != BASELINE]
     count = sum(bool(failed & {(cell.variant, cell.seed), (BASELINE, cell.seed)}) for cell in variants)
     return f"{_count(count, 'pair')} left out, since the baseline or the variant failed" if count else ""
+
+
+def _without_accuracy(cells: Sequence[Cell]) -> str:
+    count = sum(cell.status == "finished" and not math.isfinite(cell.val_accuracy) for cell in cells)
+    return f"{_count(count, 'finished cell')} without a validation accuracy, so not in the table" if count else ""
 
 
 def _unfinished(cells: Sequence[Cell]) -> str:
