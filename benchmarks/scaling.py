@@ -28,7 +28,13 @@ PROCESSES = {
     "1 process of 2 threads": (["--trainer.devices", "1"], 2),
     "2 processes of 1 thread": (["--trainer.devices", "2", "--trainer.strategy", "ddp"], 1),
 }
-AT_ONCE = "2 fits at once, of 2 threads"
+NEIGHBOURS = {  # variables of the environment that say how threads wait for each other
+    "in turns, the default": {},
+    "without turns": {"KMP_BLOCKTIME": "200"},  # read by another OpenMP than PyTorch's, and by fits
+    "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
+    "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "OMP_NUM_THREADS=1": {"OMP_NUM_THREADS": "1"},
+}
 
 
 def write_repeated(data_dir: str, count: int, folder: Path) -> None:
@@ -49,7 +55,9 @@ def main(runs: int, data_dir: str) -> None:
         return result
 
     by_images: dict[int, list[dict[str, Any]]] = {count: [] for count in IMAGES}
-    by_processes: dict[str, list[dict[str, Any]]] = {name: [] for name in [*PROCESSES, AT_ONCE]}
+    by_processes: dict[str, list[dict[str, Any]]] = {name: [] for name in PROCESSES}
+    alone: dict[str, list[dict[str, Any]]] = {name: [] for name in NEIGHBOURS}
+    at_once: dict[str, list[dict[str, Any]]] = {name: [] for name in NEIGHBOURS}
     for _ in range(runs):
         for count, results in by_images.items():
             with tempfile.TemporaryDirectory() as folder:
@@ -61,9 +69,11 @@ def main(runs: int, data_dir: str) -> None:
                 results.append(fit(f"{count:,} images", data, [], {}))
         for name, (flags, threads) in PROCESSES.items():
             by_processes[name].append(fit(name, data_dir, flags, {"OMP_NUM_THREADS": str(threads)}))
-        with ThreadPoolExecutor() as pool:
-            both = [pool.submit(fit, AT_ONCE, data_dir, [], {"OMP_NUM_THREADS": "2"}) for _ in range(2)]
-            by_processes[AT_ONCE].append(max((one.result() for one in both), key=lambda result: result["fit_seconds"]))
+        for name, variables in NEIGHBOURS.items():
+            alone[name].append(fit(f"{name}, alone", data_dir, [], variables))
+            with ThreadPoolExecutor() as pool:
+                both = [pool.submit(fit, f"{name}, two at once", data_dir, [], variables) for _ in range(2)]
+                at_once[name].append(max((one.result() for one in both), key=lambda result: result["fit_seconds"]))
 
     def median(results: list[dict[str, Any]], key: str) -> float:
         return statistics.median(result[key] for result in results)
@@ -77,6 +87,10 @@ def main(runs: int, data_dir: str) -> None:
     table = Table("60,000 images", "an epoch", "peak of a process", box=None)
     for name, results in by_processes.items():
         table.add_row(name, f"{median(results, 'fit_seconds'):.1f} s", f"{median(results, 'peak_bytes') / 1e6:,.0f} MB")
+    Console().print(table)
+    table = Table("60,000 images", "alone", "two at once", box=None)
+    for name in NEIGHBOURS:
+        table.add_row(name, *(f"{median(results[name], 'fit_seconds'):.1f} s" for results in (alone, at_once)))
     Console().print(table)
     print(f"on {where_and_with_what()}; medians of {runs}")
 

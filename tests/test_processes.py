@@ -266,7 +266,8 @@ def test_what_goes_wrong_in_processes_of_multiprocessing_is_said_once(patch, sta
     assert (tmp_path / "err").read_text().count("error:") == 1
 
 
-@pytest.mark.parametrize("rank", [pytest.param("0", marks=pytest.mark.slow), "1"])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
 def test_a_failing_process_ends_the_run_with_its_message(rank, tiny_args, run_module, tmp_path, monkeypatch):
     (tmp_path / "failing.py").write_text(
         "import os\nfrom torch import nn\n"
