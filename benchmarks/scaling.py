@@ -28,7 +28,7 @@ PROCESSES = {
     "1 process of 2 threads": (["--trainer.devices", "1"], 2),
     "2 processes of 1 thread": (["--trainer.devices", "2", "--trainer.strategy", "ddp"], 1),
 }
-NEIGHBOURS = {  # variables of the environment that say how threads wait for each other
+NEIGHBOURS = {  # variables of the environment, on which it depends how two fits share the cores
     "in turns, the default": {},
     "without turns": {"KMP_BLOCKTIME": "200"},  # read by another OpenMP than PyTorch's, and by fits
     "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
