@@ -33,6 +33,7 @@ FLAGS = [
 # Minutes or more; they have tests of their own.
 ELSEWHERE = {"python -m fashion_lightning.verify": "test_verify.py", "python -m benchmarks.": "test_benchmarks.py"}
 ELSEWHERE |= {"make ": "test_setup.py", "tensorboard ": "test_tensorboard_starts"}
+LONG = ("docs/processes.md", "docs/studies.md")
 
 
 def commands(text: str) -> list[str]:
@@ -53,7 +54,10 @@ def test_all_commands_are_known_to_these_tests():
     assert README.count("\n") <= 200
 
 
-@pytest.mark.parametrize("page", [page for page, text in TEXTS.items() if jobs(text)])
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow if page in LONG else ()) for page, text in TEXTS.items() if jobs(text)],
+)
 def test_the_commands_work_one_after_the_other(page, tiny_args, monkeypatch, tmp_path):
     [network] = re.findall(r"```python\n# my_networks.py\n(.*?)```", README, re.S)
     (tmp_path / "my_networks.py").write_text(network)

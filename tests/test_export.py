@@ -140,6 +140,7 @@ def test_the_card_is_as_hubs_read_it(wardrobe, tiny_data):
     assert model["results"][0]["metrics"] == [{"type": "accuracy", "value": 0.5}]
 
 
+@pytest.mark.slow
 def test_the_same_bytes_twice_and_nothing_at_home(wardrobe, tmp_path):
     export.main([str(FILE)])
     home = tmp_path / "home"

@@ -16,9 +16,10 @@ from fashion_lightning.storage.checkpoints import read
 
 CHECKPOINTS = Path("lightning_logs/version_0/checkpoints")
 TRUE = {"64-true": torch.float64, "bf16-true": torch.bfloat16}
+PRECISIONS = [pytest.param("64-true", marks=pytest.mark.slow), "bf16-true"]
 
 
-@pytest.mark.parametrize("precision", TRUE)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_true_precision_is_that_of_weights_and_images_and_not_of_counts(precision, tiny_args, monkeypatch, tmp_path):
     dtypes = set()
     forward = FashionClassifier.forward
@@ -41,7 +42,7 @@ def test_a_true_precision_is_that_of_weights_and_images_and_not_of_counts(precis
     assert len(predict.main([str(tmp_path / "grey.png")])) == 1
 
 
-@pytest.mark.parametrize("precision", TRUE)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_true_precision_resumes_to_the_bit(precision, tiny_args):
     args = [*tiny_args, "--trainer.precision", precision, "--trainer.limit_train_batches", "4"]
     fit.main(args)

@@ -28,9 +28,6 @@ CHECKPOINTING = "fashion_lightning.training.checkpointing.Checkpointing"
 QUICK_POINTS = [
     ("fashion_lightning.training.record.RunRecord.setup", 1, "before"),
     (STEP, 11, "after"),
-    (VALIDATION_STEP, 3, "after"),  # the first two are the sanity check
-    (f"{CHECKPOINTING}.on_validation_end", 4, "after"),
-    (f"{CHECKPOINTING}.on_train_end", 1, "before"),
     ("os.fsync", 5, "half"),
     ("os.replace", 4, "after"),
     (TEST_STEP, 20, "after"),
@@ -47,8 +44,10 @@ SLOW_POINTS = [
     (STEP, 5, "before"),
     *((BATCH_START, count, "before") for count in (1, 11)),
     *((BATCH_START, count, "after") for count in (11, 21)),
-    *((VALIDATION_STEP, count, "after") for count in (1, 9, 13)),
+    *((VALIDATION_STEP, count, "after") for count in (1, 3, 9, 13)),  # the first two are the sanity check
     (f"{CHECKPOINTING}.on_validation_end", 2, "before"),
+    (f"{CHECKPOINTING}.on_validation_end", 4, "after"),
+    (f"{CHECKPOINTING}.on_train_end", 1, "before"),
     *(("fashion_lightning.training.record.RunRecord.on_train_epoch_end", count, "after") for count in (1, 3)),
     (f"{CHECKPOINTING}.on_train_end", 1, "after"),
     *(("os.fsync", count, "half") for count in (2, 3, 9, 13)),
@@ -190,7 +189,8 @@ def test_the_seed_matters_to_the_comparison(fit_args, never_killed):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "accumulation that changes", pytest.param("averaged weights", marks=pytest.mark.slow)]
+    "name",
+    ["", *(pytest.param(name, marks=pytest.mark.slow) for name in ("accumulation that changes", "averaged weights"))],
 )
 def test_longer_later_is_as_long_at_once(name, fit_args, never_killed, tmp_path):
     flags = VARIANTS[name] if name else []
@@ -448,8 +448,8 @@ def forget_metrics() -> None:
     ("patch", "kill", "expected"),
     [
         (shuffle, (STEP, 15, "after"), {"weights", "metrics.csv"}),
-        (save_before_validation, (VALIDATION_STEP, 5, "after"), {"metrics.csv"}),
-        (forget_metrics, (STEP, 6, "after"), {"metrics.csv"}),
+        pytest.param(save_before_validation, (VALIDATION_STEP, 5, "after"), {"metrics.csv"}, marks=pytest.mark.slow),
+        pytest.param(forget_metrics, (STEP, 6, "after"), {"metrics.csv"}, marks=pytest.mark.slow),
     ],
 )
 def test_the_comparison_can_fail(patch, kill, expected, fit_args, never_killed, tmp_path):
