@@ -33,6 +33,7 @@ FLAGS = [
 # Minutes or more; they have tests of their own.
 ELSEWHERE = {"python -m fashion_lightning.verify": "test_verify.py", "python -m benchmarks.": "test_benchmarks.py"}
 ELSEWHERE |= {"make ": "test_setup.py", "tensorboard ": "test_tensorboard_starts"}
+# What they show has tests of its own, too.
 LONG = ("docs/processes.md", "docs/studies.md")
 
 
